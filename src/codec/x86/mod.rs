@@ -1,0 +1,9 @@
+//! Kernels for x86-64, each with a portable twin that the tests compare it with.
+
+mod convert;
+mod copy;
+mod sum;
+
+pub(super) use convert::decoder;
+pub(super) use copy::{prefetch, stream_copy, stream_fence};
+pub(super) use sum::joiner;
