@@ -1,0 +1,435 @@
+//! The table: rows by id, tokens, over any layout and storage.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::checks::CheckPlan;
+use crate::codec::Codec;
+use crate::dtype::{DType, Element};
+use crate::error::{Error, FormatError, Result};
+use crate::layout::{Extent, Layout};
+use crate::storage::{StoredFile, Stretch};
+use crate::tokens::{TokenParts, Tokens};
+
+mod budget;
+mod info;
+mod rows;
+mod temperature;
+
+pub(crate) use budget::Budget;
+pub use info::{Access, SectionInfo, TableInfo};
+pub use rows::Rows;
+pub(crate) use temperature::Patience;
+pub use temperature::Temperature;
+
+/// An embedding table of `vocab` rows of `dim` elements, open for reading.
+///
+/// Opened by [`Table::map`], [`Table::load`], [`Table::from_bytes`] or
+/// [`OpenOptions`](crate::OpenOptions). Sharing one between threads needs no lock.
+///
+/// ```
+/// # fn main() -> Result<(), embmap::Error> {
+/// let table = embmap::Table::load("fixtures/minilm-2k")?;
+/// assert_eq!((table.vocab(), table.dim()), (2003, 384));
+///
+/// let cat = table.id_of("cat")?.unwrap();
+/// let row: &[half::f16] = table.row(cat)?;
+/// assert_eq!(row.len(), 384);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Table {
+    pub(crate) files: Vec<StoredFile>,
+    pub(crate) layout: Layout,
+    pub(crate) dtype: DType,
+    pub(crate) codec: Codec,
+    pub(crate) tokens: TokenSource,
+    pub(crate) tokenizer: TextSource,
+    pub(crate) metadata: TextSource,
+    pub(crate) checks: CheckPlan,
+    pub(crate) access: Access,
+    pub(crate) threads: Option<usize>,
+    pub(crate) temperature: Temperature,
+    pub(crate) patience: Patience,
+    pub(crate) budget: Option<Budget>,
+    pub(crate) info: TableInfo,
+}
+
+/// The longest text that is read whole, in bytes.
+const LONGEST_TEXT: u64 = 1 << 30;
+
+/// Where tokens come from. Nothing is read before the first token is asked for.
+pub(crate) enum TokenSource {
+    Nothing,
+    /// The sections of the table's own file, its first one.
+    Sections(TokenParts),
+    /// A vocabulary beside a checkpoint, encoded as sections by `read` on first use.
+    Beside {
+        path: PathBuf,
+        read: fn(&Path) -> Result<(StoredFile, TokenParts)>,
+        sections: OnceLock<(StoredFile, TokenParts)>,
+    },
+}
+
+/// Where a text comes from.
+pub(crate) enum TextSource {
+    Nothing,
+    /// A section of the table's own file, with its place in the directory.
+    Section(u32, Stretch),
+    /// A file beside a checkpoint.
+    Beside(PathBuf),
+}
+
+impl Table {
+    /// The number of rows.
+    #[must_use]
+    pub fn vocab(&self) -> u64 {
+        self.layout.vocab
+    }
+
+    /// The number of elements in a row.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.layout.dim
+    }
+
+    /// The type of the elements, as stored.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// How rows are encoded.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// The bytes of one encoded row, without padding.
+    #[must_use]
+    pub fn row_bytes(&self) -> u64 {
+        self.layout.values.row_bytes()
+    }
+
+    /// The distance between row starts, in bytes.
+    #[must_use]
+    pub fn row_stride(&self) -> u64 {
+        self.layout.values.row_stride()
+    }
+
+    /// How the table's bytes are reached.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// What the table is made of and where it lies.
+    #[must_use]
+    pub fn info(&self) -> &TableInfo {
+        &self.info
+    }
+
+    /// One row of `dim` elements, zero-copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RowOutOfRange`] where `id` is not below `vocab`, [`Error::DTypeMismatch`]
+    /// where `T` is not the stored type, [`Error::Misaligned`] where a checkpoint's rows do
+    /// not start at a multiple of the element's alignment, [`Error::NotMapped`] with
+    /// [`Access::Read`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), embmap::Error> {
+    /// # let table = embmap::Table::load("fixtures/minilm-2k")?;
+    /// let row: &[half::f16] = table.row(7)?;
+    /// assert_eq!(row.len(), table.dim());
+    /// assert!(table.row::<f32>(7).is_err(), "the table stores f16");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[inline]
+    pub fn row<T: Element>(&self, id: u64) -> Result<&[T]> {
+        if self.dtype == T::DTYPE
+            && let Some(bytes) = self.row_in_memory(id)
+            && let Ok(row) = bytemuck::try_cast_slice(bytes)
+        {
+            return Ok(row);
+        }
+        Err(self.no_row::<T>(id))
+    }
+
+    /// All rows as typed slices: dtype and alignment are checked here, once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DTypeMismatch`], [`Error::Misaligned`] and [`Error::NotMapped`], as for
+    /// [`row`](Table::row).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), embmap::Error> {
+    /// # let table = embmap::Table::load("fixtures/minilm-2k")?;
+    /// let rows = table.rows::<half::f16>()?;
+    /// assert_eq!(rows.len(), 2003);
+    /// assert_eq!(&rows[7], table.row::<half::f16>(7)?);
+    /// assert_eq!(rows.as_slice().unwrap().len(), 2003 * 384);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rows<T: Element>(&self) -> Result<Rows<'_, T>> {
+        self.check_dtype::<T>()?;
+        let plane = &self.layout.values;
+        let stride = usize::try_from(plane.row_stride()).ok();
+        let stride = stride.filter(|stride| stride.is_multiple_of(size_of::<T>()));
+        let stride = stride.ok_or_else(|| self.misaligned::<T>())? / size_of::<T>();
+        let mut extents = Vec::with_capacity(plane.extents().len());
+        for extent in plane.extents() {
+            let bytes =
+                self.resident(extent.file, extent.offset, plane.extent_bytes(extent), "rows")?;
+            let elements = bytemuck::try_cast_slice(bytes).map_err(|_| self.misaligned::<T>())?;
+            extents.push((extent.first, elements));
+        }
+        Ok(Rows::new(extents, self.vocab(), self.dim(), stride))
+    }
+
+    /// The bytes of one row, as encoded, zero-copy.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RowOutOfRange`] where `id` is not below `vocab`, [`Error::NotMapped`] with
+    /// [`Access::Read`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), embmap::Error> {
+    /// # let table = embmap::Table::load("fixtures/minilm-2k")?;
+    /// assert_eq!(table.encoded_row(7)?.len() as u64, table.row_bytes());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[inline]
+    pub fn encoded_row(&self, id: u64) -> Result<&[u8]> {
+        match self.row_in_memory(id) {
+            Some(bytes) => Ok(bytes),
+            None => Err(self.no_bytes(id)),
+        }
+    }
+
+    /// The number of tokens, absent ones included; 0 for a table without tokens.
+    ///
+    /// It need not be `vocab`: real tables have rows without tokens, and vocabularies have
+    /// tokens without rows.
+    ///
+    /// # Errors
+    ///
+    /// A vocabulary beside a checkpoint that cannot be read.
+    pub fn token_count(&self) -> Result<u64> {
+        Ok(self.token_sections()?.map_or(0, |tokens| tokens.parts.count()))
+    }
+
+    /// The token of a row, in the vocabulary's own spelling; `None` where it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RowOutOfRange`] where `id` is neither a row nor a token, [`Error::Format`]
+    /// where the token sections are damaged.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), embmap::Error> {
+    /// # let table = embmap::Table::load("fixtures/minilm-2k")?;
+    /// assert_eq!(table.token(0)?.as_deref(), Some("[PAD]"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn token(&self, id: u64) -> Result<Option<Cow<'_, str>>> {
+        let tokens = self.token_sections()?;
+        let count = tokens.map_or(0, |tokens| tokens.parts.count());
+        match tokens {
+            Some(tokens) if id < count => tokens.token(id),
+            _ if id < self.vocab() => Ok(None),
+            _ => Err(self.out_of_range(id, None)),
+        }
+    }
+
+    /// The lowest id of a token, or `None` where no row has it.
+    ///
+    /// A vocabulary may hold tokens without rows, so the id may not be below `vocab`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] where the token sections are damaged, and whatever reading a
+    /// vocabulary beside a checkpoint can give.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), embmap::Error> {
+    /// # let table = embmap::Table::load("fixtures/minilm-2k")?;
+    /// assert_eq!(table.id_of("cat")?, Some(1811));
+    /// assert_eq!(table.id_of("no such token")?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn id_of(&self, token: &str) -> Result<Option<u64>> {
+        self.token_sections()?.map_or(Ok(None), |tokens| tokens.id_of(token))
+    }
+
+    /// The metadata of an `.emb` file: a JSON text, or `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] where it is not UTF-8, [`Error::Io`] where it cannot be read.
+    pub fn metadata(&self) -> Result<Option<Cow<'_, str>>> {
+        self.text(&self.metadata)
+    }
+
+    /// The tokenizer of the model, a `tokenizer.json` text, or `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] where it is not UTF-8, [`Error::Io`] where it cannot be read.
+    pub fn tokenizer_json(&self) -> Result<Option<Cow<'_, str>>> {
+        self.text(&self.tokenizer)
+    }
+
+    /// Looks whether the table's files still are what was opened.
+    ///
+    /// One `fstat` a file. A file that was *replaced* by rename is fine: this table keeps
+    /// the old one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::FileChanged`] where a file shrank, grew or was written to.
+    pub fn check_alive(&self) -> Result<()> {
+        self.files.iter().try_for_each(StoredFile::check_alive)
+    }
+
+    pub(crate) fn token_sections(&self) -> Result<Option<Tokens<'_>>> {
+        Ok(match &self.tokens {
+            TokenSource::Nothing => None,
+            TokenSource::Sections(parts) => self.files.first().map(|file| Tokens { file, parts }),
+            TokenSource::Beside { path, read, sections } => {
+                let (file, parts) = if let Some(sections) = sections.get() {
+                    sections
+                } else {
+                    let fresh = read(path)?;
+                    sections.get_or_init(|| fresh)
+                };
+                Some(Tokens { file, parts })
+            }
+        })
+    }
+
+    /// The bytes of a row, or `None` where it is not in memory or no row has the id.
+    #[inline]
+    fn row_in_memory(&self, id: u64) -> Option<&[u8]> {
+        let place = self.layout.values.place(id)?;
+        let length = usize::try_from(self.row_bytes()).ok()?;
+        self.files.get(place.file)?.slice(place.offset, length)
+    }
+
+    /// Why there are no bytes for an id: found out only then.
+    #[cold]
+    #[inline(never)]
+    fn no_bytes(&self, id: u64) -> Error {
+        if self.layout.values.place(id).is_none() {
+            return self.out_of_range(id, None);
+        }
+        Error::NotMapped { operation: "row" }
+    }
+
+    /// Why there is no typed row for an id.
+    #[cold]
+    #[inline(never)]
+    fn no_row<T: Element>(&self, id: u64) -> Error {
+        match self.check_dtype::<T>().and_then(|()| self.encoded_row(id)) {
+            Err(error) => error,
+            Ok(_) => self.misaligned::<T>(),
+        }
+    }
+
+    #[cold]
+    pub(crate) fn out_of_range(&self, id: impl Into<i128>, position: Option<usize>) -> Error {
+        Error::RowOutOfRange { id: id.into(), position, vocab: self.vocab() }
+    }
+
+    #[inline]
+    pub(crate) fn resident(
+        &self,
+        file: usize,
+        offset: u64,
+        bytes: u64,
+        operation: &'static str,
+    ) -> Result<&[u8]> {
+        usize::try_from(bytes)
+            .ok()
+            .and_then(|length| self.files[file].slice(offset, length))
+            .ok_or(Error::NotMapped { operation })
+    }
+
+    #[inline]
+    fn check_dtype<T: Element>(&self) -> Result<()> {
+        if self.dtype == T::DTYPE {
+            return Ok(());
+        }
+        Err(Error::DTypeMismatch { requested: T::DTYPE, stored: self.dtype })
+    }
+
+    #[cold]
+    fn misaligned<T: Element>(&self) -> Error {
+        let alignment = align_of::<T>();
+        let first = |extent: &&Extent| !extent.offset.is_multiple_of(alignment as u64);
+        let extents = self.layout.values.extents();
+        let offset =
+            extents.iter().find(first).or(extents.first()).map_or(0, |extent| extent.offset);
+        Error::Misaligned { dtype: self.dtype, offset, alignment }
+    }
+
+    fn text(&self, source: &TextSource) -> Result<Option<Cow<'_, str>>> {
+        match source {
+            TextSource::Nothing => Ok(None),
+            TextSource::Section(index, stretch) => {
+                let file = &self.files[0];
+                let bytes = file.bytes_at(stretch.offset, stretch.bytes)?;
+                let text = match bytes {
+                    Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+                    Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+                };
+                text.map(Some).ok_or_else(|| Error::Format {
+                    path: file.path().to_path_buf(),
+                    source: FormatError::SectionUtf8 { index: *index },
+                })
+            }
+            TextSource::Beside(path) => {
+                let file = StoredFile::open(path)?;
+                if file.bytes() > LONGEST_TEXT {
+                    return Err(Error::Tokenizer {
+                        path: path.clone(),
+                        reason: format!(
+                            "the file has {} bytes, expected at most {LONGEST_TEXT}",
+                            file.bytes()
+                        ),
+                    });
+                }
+                let bytes = file.bytes_at(0, file.bytes())?.into_owned();
+                String::from_utf8(bytes).map(|text| Some(Cow::Owned(text))).map_err(|error| {
+                    Error::Tokenizer {
+                        path: path.clone(),
+                        reason: format!("{error}, expected UTF-8"),
+                    }
+                })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("path", &self.info.path)
+            .field("vocab", &self.vocab())
+            .field("dim", &self.dim())
+            .field("dtype", &self.dtype)
+            .field("codec", &self.codec)
+            .field("access", &self.access)
+            .finish_non_exhaustive()
+    }
+}
