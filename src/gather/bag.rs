@@ -1,0 +1,341 @@
+//! Bags: rows summed, averaged or their largest elements, without a gather in between.
+
+use std::ops::Range;
+
+use super::ids::{Id, check_ids, check_ids_but};
+use super::into::{PARALLEL_BYTES, check_output};
+use super::options::{BagOptions, kernels};
+use super::pool;
+use super::warm::ResidentRows;
+use crate::codec::{GROUP, Join, JoinRows, RowParts, joiner};
+use crate::error::{Error, Result};
+use crate::table::Table;
+
+/// How the rows of a bag become one.
+///
+/// ```
+/// use embmap::Pooling;
+///
+/// # fn main() -> Result<(), embmap::Error> {
+/// let table = embmap::Table::load("fixtures/minilm-2k")?;
+/// let mut mean = vec![0f32; table.dim()];
+/// table.embedding_bag_into(&[7u32, 1811], &[0u32, 2], None, Pooling::Mean, &mut mean)?;
+/// let (a, b): (&[half::f16], &[half::f16]) = (table.row(7)?, table.row(1811)?);
+/// assert_eq!(mean[0], (a[0].to_f32() + b[0].to_f32()) / 2.0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Pooling {
+    /// The sum of the rows.
+    Sum,
+    /// The sum of the rows over their number, padding not counted.
+    Mean,
+    /// The largest of each column; NaN where one is.
+    Max,
+}
+
+/// The cache lines of a row that are asked for ahead. More than for a copy: rows are read
+/// several at a time, which is more places than the CPU follows by itself.
+const PREFETCH_LINES: usize = 4;
+
+/// What one thread does of a call: all but the bags and the output.
+struct Bags<'a, I, B> {
+    ids: &'a [I],
+    offsets: &'a [B],
+    weights: &'a [f32],
+    padding: Option<u64>,
+    pooling: Pooling,
+    join: Join,
+    join_rows: JoinRows,
+    stride: usize,
+}
+
+impl Table {
+    /// Pools the rows of each bag of ids into one: bag `i` is `ids[offsets[i]..offsets[i + 1]]`
+    /// and goes to `out[i * dim..][..dim]`.
+    ///
+    /// There is one offset more than there are bags: the first is 0, the last `ids.len()`, as the
+    /// `embedding_bag` of `PyTorch` has it with `include_last_offset=True`. Any dtype is added up
+    /// in `f32`, in the order of the ids. With weights, which go with [`Pooling::Sum`] and
+    /// [`Pooling::Mean`], each row is multiplied by its own and then added, in two roundings; a
+    /// mean is still over the number of rows. An empty bag gives zeros. The result does not
+    /// depend on the number of threads or on the CPU, but for the payload of a NaN.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RowOutOfRange`] names the first id that is not below `vocab`,
+    /// [`Error::OutputLength`] an output that is not `dim` long for each bag, and
+    /// [`Error::InvalidOption`] `offsets` that do not rise from 0 to `ids.len()`, `weights` that
+    /// are not one for each id, and weights with [`Pooling::Max`]; nothing is written then.
+    /// [`Error::Io`] and [`Error::FileChanged`] with [`Access::Read`], where the output is
+    /// written in part.
+    ///
+    /// [`Access::Read`]: crate::Access::Read
+    ///
+    /// ```
+    /// use embmap::Pooling;
+    ///
+    /// # fn main() -> Result<(), embmap::Error> {
+    /// let table = embmap::Table::load("fixtures/minilm-2k")?;
+    /// let (ids, offsets) = ([391u32, 1009, 391], [0u64, 2, 2, 3]);
+    /// let mut out = vec![0f32; 3 * table.dim()];
+    /// table.embedding_bag_into(&ids, &offsets, None, Pooling::Sum, &mut out)?;
+    /// assert_eq!(out[384..768], [0.0; 384], "the second bag is empty");
+    /// assert_eq!(out[768], table.row::<half::f16>(391)?[0].to_f32());
+    ///
+    /// let weights = [0.5, 2.0, 1.0];
+    /// table.embedding_bag_into(&ids, &offsets, Some(&weights), Pooling::Sum, &mut out)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn embedding_bag_into<I: Id, B: Id>(
+        &self,
+        ids: &[I],
+        offsets: &[B],
+        weights: Option<&[f32]>,
+        pooling: Pooling,
+        out: &mut [f32],
+    ) -> Result<()> {
+        self.embedding_bag_into_with(ids, offsets, weights, pooling, out, &BagOptions::new())
+    }
+
+    /// [`embedding_bag_into`](Table::embedding_bag_into) with padding, an output row stride or
+    /// a number of threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`embedding_bag_into`](Table::embedding_bag_into); [`Error::OutputStride`] where the
+    /// stride is shorter than a row, [`Error::Threads`] where the threads cannot be started.
+    pub fn embedding_bag_into_with<I: Id, B: Id>(
+        &self,
+        ids: &[I],
+        offsets: &[B],
+        weights: Option<&[f32]>,
+        pooling: Pooling,
+        out: &mut [f32],
+        options: &BagOptions,
+    ) -> Result<()> {
+        match options.padding {
+            None => check_ids(ids, self.vocab())?,
+            padding => check_ids_but(ids, self.vocab(), padding)?,
+        }
+        check_offsets(offsets, ids.len())?;
+        check_weights(weights, ids.len(), pooling)?;
+        let bags = offsets.len() - 1;
+        let stride = options.row_stride.unwrap_or(self.dim());
+        check_output(bags, out.len(), self.dim(), stride, options.row_stride.is_some())?;
+        let threads = pool::threads(options.threads, self.threads)?;
+        let join = match (pooling, weights) {
+            (Pooling::Max, _) => Join::Max,
+            (_, Some(_)) => Join::AddWeighted,
+            _ => Join::Add,
+        };
+        let work = Bags {
+            ids,
+            offsets,
+            weights: weights.unwrap_or(&[]),
+            padding: options.padding,
+            pooling,
+            join,
+            join_rows: joiner(self.dtype, kernels(options.portable)),
+            stride,
+        };
+        let read = (ids.len() as u64).saturating_mul(self.row_bytes());
+        if threads == 1 || bags < 2 || read.max(size_of_val(out) as u64) < PARALLEL_BYTES as u64 {
+            return self.pool_bags(&work, 0..bags, out);
+        }
+        pool::in_parallel(divide(offsets, threads, stride, out), |(bags, out)| {
+            self.pool_bags(&work, bags, out)
+        })
+    }
+
+    /// Pools the rows of checked bags, in order, on this thread.
+    fn pool_bags<I: Id, B: Id>(
+        &self,
+        work: &Bags<'_, I, B>,
+        bags: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let resident = ResidentRows::of(self);
+        let mut values = vec![0; if resident.is_some() { 0 } else { self.row_bytes_in_memory() }];
+        let mut outs = out.chunks_mut(work.stride.max(1)).map(|out| &mut out[..self.dim()]);
+        let (first, last) = (index(work.offsets[bags.start]), index(work.offsets[bags.end]));
+        let mut closed = bags.start;
+        let mut open: Option<OpenBag<'_>> = None;
+        // The plan hands out rows, not bags: one that is begun stays open to the next range.
+        let mut pool = |mut position: usize, end: usize| -> Result<()> {
+            loop {
+                let bag = match &mut open {
+                    Some(bag) => bag,
+                    None if closed == bags.end => return Ok(()),
+                    None => {
+                        let Some(sums) = outs.next() else { return Ok(()) };
+                        sums.fill(work.join.start());
+                        let end = index(work.offsets[closed + 1]);
+                        open.insert(OpenBag { sums, end, count: 0 })
+                    }
+                };
+                let until = bag.end.min(end);
+                let positions = (position..until).filter(|position| {
+                    work.padding.is_none_or(|padding| work.ids[*position].row() != padding)
+                });
+                if let Some(rows) = resident {
+                    bag.count += self.join_resident(work, rows, positions, bag.sums)?;
+                } else {
+                    for position in positions {
+                        self.read_row(work.ids[position].row(), &mut values)?;
+                        let weights = work.weights.get(position..).unwrap_or(&[]);
+                        let row = [RowParts { values: &values }];
+                        (work.join_rows)(work.join, &row, weights, bag.sums);
+                        bag.count += 1;
+                    }
+                }
+                position = until;
+                if until < bag.end {
+                    return Ok(());
+                }
+                bag.finish(work.pooling);
+                open = None;
+                closed += 1;
+            }
+        };
+        self.copy_by_plan(&work.ids[first..last], |range| {
+            pool(first + range.start, first + range.end)
+        })?;
+        // Empty bags at the end have no row that would reach them.
+        pool(last, last)
+    }
+
+    /// Joins the rows at positions of the ids, a group at a time, and counts them.
+    fn join_resident<I: Id, B: Id>(
+        &self,
+        work: &Bags<'_, I, B>,
+        rows: ResidentRows<'_>,
+        positions: impl Iterator<Item = usize>,
+        sums: &mut [f32],
+    ) -> Result<u32> {
+        let ahead = rows.ahead();
+        let mut group = [RowParts { values: &[] }; GROUP];
+        let mut weights = [0.0; GROUP];
+        let (mut filled, mut count) = (0, 0);
+        for position in positions {
+            rows.ask(work.ids, position + ahead, PREFETCH_LINES);
+            let id = work.ids[position].row();
+            let values = rows.row(id).ok_or_else(|| self.out_of_range(id, Some(position)))?;
+            group[filled] = RowParts { values };
+            if let Some(weight) = work.weights.get(position) {
+                weights[filled] = *weight;
+            }
+            filled += 1;
+            count += 1;
+            if filled == GROUP {
+                (work.join_rows)(work.join, &group, &weights, sums);
+                filled = 0;
+            }
+        }
+        (work.join_rows)(work.join, &group[..filled], &weights[..filled], sums);
+        Ok(count)
+    }
+}
+
+/// A bag that has begun to be pooled.
+struct OpenBag<'a> {
+    sums: &'a mut [f32],
+    /// Where its positions end.
+    end: usize,
+    /// The rows that it holds so far.
+    count: u32,
+}
+
+impl OpenBag<'_> {
+    fn finish(&mut self, pooling: Pooling) {
+        if self.count == 0 {
+            self.sums.fill(0.0);
+        } else if pooling == Pooling::Mean {
+            #[expect(clippy::cast_precision_loss, reason = "the mean is over the nearest f32")]
+            let count = self.count as f32;
+            for sum in &mut *self.sums {
+                *sum /= count;
+            }
+        }
+    }
+}
+
+/// A checked offset as an index.
+fn index<B: Id>(offset: B) -> usize {
+    usize::try_from(offset.row()).unwrap_or(usize::MAX)
+}
+
+/// Divides the bags into one run a thread, each of about as many ids and bags as the others,
+/// with the part of the output that it fills.
+fn divide<'a, B: Id>(
+    offsets: &[B],
+    threads: usize,
+    stride: usize,
+    mut out: &'a mut [f32],
+) -> Vec<(Range<usize>, &'a mut [f32])> {
+    let bags = offsets.len() - 1;
+    // A bag costs its rows, and one row of output.
+    let cost = |bag: usize| index(offsets[bag]) as u128 + bag as u128;
+    let mut parts = Vec::with_capacity(threads.min(bags));
+    let mut start = 0;
+    for thread in 1..=threads as u128 {
+        let share = cost(bags) * thread / threads as u128;
+        let end = start + partition_point(start..bags, |bag| cost(bag + 1) <= share);
+        if end > start {
+            let length = (end - start).saturating_mul(stride).min(out.len());
+            let (part, rest) = out.split_at_mut(length);
+            parts.push((start..end, part));
+            (start, out) = (end, rest);
+        }
+    }
+    parts
+}
+
+/// The number of values at the start of a range for which `before` holds.
+fn partition_point(range: Range<usize>, before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (range.start, range.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle) { low = middle + 1 } else { high = middle }
+    }
+    low - range.start
+}
+
+fn check_offsets<B: Id>(offsets: &[B], ids: usize) -> Result<()> {
+    let wrong = |reason| Err(Error::InvalidOption { option: "offsets", reason });
+    let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else {
+        return wrong("expected one more than there are bags, found none".to_owned());
+    };
+    if first.row() != 0 {
+        let first: i128 = (*first).into();
+        return wrong(format!("expected the first to be 0, found {first}"));
+    }
+    if let Some(at) = offsets.windows(2).position(|pair| pair[1].row() < pair[0].row()) {
+        let (before, after): (i128, i128) = (offsets[at].into(), offsets[at + 1].into());
+        let place = at + 1;
+        return wrong(format!("expected none to fall, found {after} after {before} at {place}"));
+    }
+    // Negative ones read as more than any length.
+    if last.row() != ids as u64 {
+        let last: i128 = (*last).into();
+        return wrong(format!(
+            "expected the last to be the number of ids, {ids}, found {last}; end the offsets with it"
+        ));
+    }
+    Ok(())
+}
+
+fn check_weights(weights: Option<&[f32]>, ids: usize, pooling: Pooling) -> Result<()> {
+    let Some(weights) = weights else { return Ok(()) };
+    let wrong = |reason| Err(Error::InvalidOption { option: "weights", reason });
+    if pooling == Pooling::Max {
+        return wrong("expected none with Pooling::Max, which adds nothing up".to_owned());
+    }
+    if weights.len() != ids {
+        return wrong(format!("expected one for each of {ids} ids, found {}", weights.len()));
+    }
+    Ok(())
+}

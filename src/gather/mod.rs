@@ -1,0 +1,18 @@
+//! Copying rows for ids, in batches.
+//!
+//! Ids are checked, all of them, before the first byte is written. A small batch is copied
+//! by the calling thread, a large one in one contiguous chunk a thread. Rows that are not in
+//! memory are found out and asked for many at once.
+
+mod bag;
+mod ids;
+mod into;
+mod options;
+mod plan;
+mod pool;
+mod prefetch;
+mod warm;
+
+pub use bag::Pooling;
+pub use ids::Id;
+pub use options::{BagOptions, GatherOptions};
