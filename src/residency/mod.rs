@@ -1,0 +1,9 @@
+//! What of a table is in memory, and the ways to bring it there and to let it go.
+
+mod background;
+mod budget;
+mod fill;
+mod report;
+
+pub use background::Warming;
+pub use report::Residency;
