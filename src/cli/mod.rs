@@ -1,0 +1,89 @@
+//! The command line: raw arguments, resolved, run.
+
+mod completions;
+mod console;
+mod convert;
+mod escape;
+mod failure;
+mod gather;
+mod get;
+mod hint;
+mod ids;
+mod info;
+mod interrupt;
+mod json;
+mod npy;
+mod open;
+mod output;
+mod panics;
+mod progress;
+mod tensors;
+mod values;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use console::{Console, ConsoleArgs};
+use failure::{Ending, Finding};
+
+/// Rows of embedding tables by id, by token and by text, from disk.
+///
+/// A TABLE is an .emb file, a .safetensors file or a model directory. Data goes to standard
+/// output, everything else to standard error.
+#[derive(Parser)]
+#[command(name = "embmap", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    console: ConsoleArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 done, 1 failed or damage found, 2 wrong usage, 130 interrupted";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show what a table is and where it lies
+    Info(info::InfoArgs),
+    /// Print rows by id, by token or by text
+    Get(get::GetArgs),
+    /// Write a batch of rows to a .npy file, as raw bytes or as JSON lines
+    Gather(gather::GatherArgs),
+    /// Write a table as one .emb file
+    Convert(convert::ConvertArgs),
+    /// Read a whole table and check everything that its file promises
+    Verify(verify::VerifyArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs the program on its arguments.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to be told where even this cannot be written.
+            _ = error.print();
+            return Ending::of_usage(error.exit_code()).into();
+        }
+    };
+    interrupt::install();
+    let console = Console::new(&cli.console);
+    panics::keep_quiet();
+    let result = panics::caught(|| match cli.command {
+        Command::Info(args) => info::run(&args),
+        Command::Get(args) => get::run(&args, &console),
+        Command::Gather(args) => gather::run(&args, &console),
+        Command::Convert(args) => convert::run(&args, &console),
+        Command::Verify(args) => verify::run(&args, &console),
+        Command::Completions(args) => completions::run(&args),
+    });
+    failure::report(result, &console).into()
+}
+
+/// What a subcommand hands back.
+type Outcome = anyhow::Result<Finding>;

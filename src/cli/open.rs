@@ -1,0 +1,81 @@
+//! The table that a subcommand works on, and how it is opened.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use embmap::{Access, Error, OpenOptions, Table};
+
+use super::console::Console;
+
+/// Which table, and how to open it.
+#[derive(Args)]
+pub(crate) struct TableArgs {
+    /// An .emb file, a .safetensors file or a model directory
+    #[arg(value_name = "TABLE")]
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    opening: OpeningArgs,
+}
+
+/// How a path is to be understood.
+#[derive(Args)]
+pub(crate) struct OpeningArgs {
+    /// The tensor of a checkpoint that is the table [default: found by its name]
+    #[arg(long, value_name = "NAME", help_heading = "Opening")]
+    tensor: Option<String>,
+    /// Follow links that lead out of a model directory
+    #[arg(long, help_heading = "Opening")]
+    follow_links: bool,
+    /// Read the files instead of mapping them
+    #[arg(long, help_heading = "Opening")]
+    no_map: bool,
+    /// Threads for large gathers [default: one for each core]
+    #[arg(short = 'j', long, value_name = "N", help_heading = "Opening")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+impl TableArgs {
+    pub(crate) fn options(&self) -> OpenOptions {
+        let mut options = OpenOptions::new().follow_links(self.opening.follow_links);
+        if let Some(tensor) = &self.opening.tensor {
+            options = options.tensor(tensor);
+        }
+        if let Some(threads) = self.opening.threads {
+            options = options.threads(threads.into());
+        }
+        options
+    }
+
+    /// Opens the table for rows here and there: mapped, where that is possible.
+    pub(crate) fn open(&self, console: &Console) -> Result<Table> {
+        if self.opening.no_map {
+            return self.open_unmapped();
+        }
+        match self.map() {
+            // A map is faster and nothing more: where it may not be, reads do as well.
+            Err(error @ (Error::NetworkFileSystem { .. } | Error::MapLimit { .. })) => {
+                console.detail(&format!("reading instead of mapping: {error}"));
+                self.open_unmapped()
+            }
+            mapped => Ok(mapped?),
+        }
+    }
+
+    /// Opens the table without a map. Scans do so always: a file that is cut meanwhile is an
+    /// error then and not a signal.
+    pub(crate) fn open_unmapped(&self) -> Result<Table> {
+        Ok(self.options().access(Access::Read).open(&self.path)?)
+    }
+
+    #[allow(unsafe_code)]
+    fn map(&self) -> embmap::Result<Table> {
+        // SAFETY: as every program that maps its input, the command line assumes that nobody
+        // writes to a table in place or cuts it while the command runs; `--help` of the
+        // commands that map says so, and `--no-map` is the way out. embmap itself only ever
+        // replaces files by rename. Rows are copied out of the map before they are used, so
+        // a broken assumption shows as wrong numbers or a SIGBUS and reaches nothing else.
+        unsafe { self.options().map(&self.path) }
+    }
+}
