@@ -1,0 +1,233 @@
+//! Golden files: the writer makes these bytes, and the reader finds in them what went in.
+//!
+//! `EMBMAP_WRITE_GOLDEN=1 cargo test --test golden` writes them anew, which is only right
+//! while the format is unreleased and `docs/format.md` changes with them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::float_cmp,
+    clippy::print_stderr
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use embmap::{DType, Table, WriteOptions};
+use half::{bf16, f16};
+
+/// One golden file: what goes in.
+struct Golden {
+    name: &'static str,
+    dtype: DType,
+    dim: usize,
+    align: Option<u64>,
+    /// The rows, encoded.
+    rows: Vec<u8>,
+    /// No token sections where empty.
+    tokens: Vec<Option<&'static str>>,
+    tokenizer: Option<&'static str>,
+    metadata: Option<&'static str>,
+}
+
+fn goldens() -> Vec<Golden> {
+    let f32s: Vec<f32> = vec![
+        0.0,
+        -0.0,
+        1.0,
+        f32::MIN_POSITIVE / 4.0,
+        f32::MAX,
+        f32::NEG_INFINITY,
+        f32::from_bits(0x7fc0_1234),
+        f32::from_bits(0xff80_0001),
+        std::f32::consts::PI,
+        -1.5,
+        1e-20,
+        3.0e38,
+    ];
+    let f16s: Vec<f16> = (0u16..7 * 5).map(|i| f16::from_bits(i * 1873)).collect();
+    let bf16s: Vec<bf16> =
+        (0u16..40 * 33).map(|i| bf16::from_bits(i.wrapping_mul(50_021))).collect();
+    let f64s: Vec<f64> = (0u32..6).map(|i| f64::from(i).exp() / 3.0).collect();
+    vec![
+        Golden {
+            name: "f32.emb",
+            dtype: DType::F32,
+            dim: 3,
+            align: None,
+            rows: bytemuck::cast_slice(&f32s).to_vec(),
+            tokens: vec![],
+            tokenizer: None,
+            metadata: None,
+        },
+        Golden {
+            name: "f16-tokens.emb",
+            dtype: DType::F16,
+            dim: 5,
+            align: None,
+            rows: bytemuck::cast_slice(&f16s).to_vec(),
+            // A duplicate, an empty and an absent token, several scripts, one more than rows.
+            tokens: vec![
+                Some("[PAD]"),
+                Some("cat"),
+                None,
+                Some(""),
+                Some("Ġkočka"),
+                Some("cat"),
+                Some("猫"),
+                Some("beyond the rows"),
+            ],
+            tokenizer: Some(r#"{"version":"1.0","model":{"type":"WordLevel","vocab":{}}}"#),
+            metadata: Some(r#"{"licence":"CC0-1.0","source":{"format":"made by hand"}}"#),
+        },
+        Golden {
+            name: "bf16-align64.emb",
+            dtype: DType::BF16,
+            dim: 33,
+            align: Some(64),
+            rows: bytemuck::cast_slice(&bf16s).to_vec(),
+            tokens: vec![Some("only one token")],
+            tokenizer: None,
+            metadata: None,
+        },
+        Golden {
+            name: "f64.emb",
+            dtype: DType::F64,
+            dim: 2,
+            align: None,
+            rows: bytemuck::cast_slice(&f64s).to_vec(),
+            tokens: vec![],
+            tokenizer: None,
+            metadata: Some("{}"),
+        },
+        Golden {
+            name: "no-rows.emb",
+            dtype: DType::F32,
+            dim: 768,
+            align: Some(4096),
+            rows: vec![],
+            tokens: vec![],
+            tokenizer: None,
+            metadata: None,
+        },
+    ]
+}
+
+impl Golden {
+    fn file_id(&self) -> [u8; 16] {
+        let mut id = *b"golden..........";
+        let name = &self.name.as_bytes()[..self.name.len().min(10)];
+        id[6..6 + name.len()].copy_from_slice(name);
+        id
+    }
+
+    fn write(&self, path: &Path) {
+        let mut options =
+            WriteOptions::new(self.dim, self.dtype).file_id(self.file_id()).replace(true);
+        if let Some(align) = self.align {
+            options = options.align(align);
+        }
+        if let Some(json) = self.tokenizer {
+            options = options.tokenizer(json);
+        }
+        if let Some(json) = self.metadata {
+            options = options.metadata(json);
+        }
+        let mut writer = options.create(path).unwrap();
+        for token in &self.tokens {
+            writer.push_token(*token).unwrap();
+        }
+        writer.push_encoded(&self.rows).unwrap();
+        writer.finish().unwrap();
+    }
+
+    fn path(&self) -> PathBuf {
+        Path::new("fixtures/v1").join(self.name)
+    }
+}
+
+#[test]
+fn the_writer_makes_the_golden_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    for golden in goldens() {
+        if std::env::var_os("EMBMAP_WRITE_GOLDEN").is_some() {
+            golden.write(&golden.path());
+        }
+        let path = directory.path().join(golden.name);
+        golden.write(&path);
+        let (written, kept) = (std::fs::read(path).unwrap(), std::fs::read(golden.path()).unwrap());
+        let first = written.iter().zip(&kept).position(|(written, kept)| written != kept);
+        assert_eq!((first, written.len()), (None, kept.len()), "{}", golden.name);
+    }
+}
+
+#[test]
+fn the_reader_finds_in_golden_files_what_went_in() {
+    for golden in goldens() {
+        let table = Table::load(golden.path()).unwrap();
+        let row_bytes = golden.dim * golden.dtype.size();
+        assert_eq!(table.vocab() as usize, golden.rows.len() / row_bytes, "{}", golden.name);
+        assert_eq!((table.dim(), table.dtype()), (golden.dim, golden.dtype));
+        assert_eq!(table.info().file_id, Some(golden.file_id()));
+        for (id, row) in (0..).zip(golden.rows.chunks(row_bytes)) {
+            assert_eq!(table.encoded_row(id).unwrap(), row, "{} row {id}", golden.name);
+        }
+        assert_eq!(table.token_count().unwrap() as usize, golden.tokens.len());
+        for (id, token) in (0u64..).zip(&golden.tokens) {
+            assert_eq!(table.token(id).unwrap().as_deref(), *token);
+            if let Some(token) = token {
+                let lowest = golden.tokens.iter().position(|other| *other == Some(*token)).unwrap();
+                assert_eq!(table.id_of(token).unwrap(), Some(lowest as u64), "{token:?}");
+            }
+        }
+        assert_eq!(table.tokenizer_json().unwrap().as_deref(), golden.tokenizer);
+        assert_eq!(table.metadata().unwrap().as_deref(), golden.metadata);
+        assert!(table.verify().unwrap().is_sound(), "{}", golden.name);
+    }
+}
+
+/// The reader that was written from the specification alone finds the same.
+///
+/// Skipped where Python has no numpy or xxhash, except where `EMBMAP_REQUIRE_PYTHON` is set,
+/// as in continuous integration.
+#[test]
+fn an_independent_reader_finds_the_same() {
+    let reader = "tests/interop/read_emb.py";
+    let ready = Command::new("python3").args(["-c", "import numpy, xxhash"]).output();
+    if !ready.is_ok_and(|ready| ready.status.success()) {
+        assert!(
+            std::env::var_os("EMBMAP_REQUIRE_PYTHON").is_none(),
+            "python3 with numpy and xxhash is required and not there"
+        );
+        eprintln!("skipped: python3 with numpy and xxhash is not there");
+        return;
+    }
+    for golden in goldens() {
+        let output =
+            Command::new("python3").arg(reader).arg("--json").arg(golden.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows: Vec<String> =
+            golden.rows.chunks(golden.dim * golden.dtype.size()).map(hexadecimal).collect();
+        assert_eq!(found["rows"], serde_json::json!(rows), "{}", golden.name);
+        assert_eq!(found["tokens"], serde_json::json!(golden.tokens));
+        assert_eq!(found["dtype"], golden.dtype.name());
+        assert_eq!(found["dim"], golden.dim);
+        assert_eq!(found["file_id"], hexadecimal(&golden.file_id()));
+        assert_eq!(found["tokenizer"], serde_json::json!(golden.tokenizer));
+        assert_eq!(found["metadata"], serde_json::json!(golden.metadata));
+        let there = golden.tokens.iter().flatten();
+        let lowest: Vec<usize> = there
+            .map(|token| golden.tokens.iter().position(|other| *other == Some(*token)).unwrap())
+            .collect();
+        assert_eq!(found["ids"], serde_json::json!(lowest));
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from_digit(digit.into(), 16).unwrap())
+        .collect()
+}
