@@ -28,6 +28,10 @@ pub(super) fn refuse(file: &File, path: &Path) -> Result<()> {
 
 #[cfg(target_os = "linux")]
 fn network_file_system(magic: u32) -> Option<&'static str> {
+    #[cfg(test)]
+    if tests::PRETENDED.get() == Some(magic) {
+        return Some("pretended");
+    }
     NETWORK_FILE_SYSTEMS.iter().find(|(known, _)| *known == magic).map(|(_, name)| *name)
 }
 
@@ -61,7 +65,36 @@ const NETWORK_FILE_SYSTEMS: [(u32, &str); 14] = [
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::cell::Cell;
+
+    use super::super::{MapPolicy, StoredFile};
     use super::*;
+    use crate::error::Error;
+
+    thread_local! {
+        /// A file system that this thread takes for one on a network.
+        pub(super) static PRETENDED: Cell<Option<u32>> = const { Cell::new(None) };
+    }
+
+    #[test]
+    fn a_map_of_a_network_file_is_refused_unless_allowed() {
+        let named = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(named.path(), b"rows").unwrap();
+        let magic = rustix::fs::fstatfs(named.as_file()).unwrap().f_type;
+        let magic = u32::try_from(magic).unwrap();
+        let map = |allow_network| {
+            let mut file = StoredFile::open(named.path()).unwrap();
+            // SAFETY: the test's own file, which nothing writes to any more.
+            unsafe { file.map(MapPolicy::Promised { allow_network }) }
+        };
+        assert!(map(false).is_ok());
+        PRETENDED.set(Some(magic));
+        assert!(matches!(
+            map(false),
+            Err(Error::NetworkFileSystem { file_system: "pretended", .. })
+        ));
+        assert!(map(true).is_ok());
+    }
 
     #[test]
     fn network_file_systems_are_told_from_local_ones() {
