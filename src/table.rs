@@ -10,7 +10,7 @@ use crate::codec::{Codec, Encoding};
 use crate::dtype::{DType, Element};
 use crate::error::{Error, FormatError, Result};
 use crate::layout::{Extent, Layout};
-use crate::storage::{StoredFile, Stretch};
+use crate::storage::{Direct, StoredFile, Stretch};
 use crate::tokens::{TokenParts, Tokens};
 
 mod budget;
@@ -50,6 +50,8 @@ pub struct Table {
     pub(crate) metadata: TextSource,
     pub(crate) checks: CheckPlan,
     pub(crate) access: Access,
+    /// What carries out direct reads, with [`Access::Direct`].
+    pub(crate) direct: Option<Direct>,
     pub(crate) threads: Option<usize>,
     pub(crate) temperature: Temperature,
     pub(crate) patience: Patience,
