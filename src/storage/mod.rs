@@ -7,6 +7,7 @@ mod ahead;
 mod batch;
 mod direct;
 mod file;
+mod fill;
 mod heap;
 mod map;
 mod network;
