@@ -15,11 +15,13 @@ use crate::storage::{Direct, StoredFile, Stretch};
 use crate::tokens::{TokenParts, Tokens};
 
 mod budget;
+mod direct;
 mod info;
 mod rows;
 mod temperature;
 
 pub(crate) use budget::Budget;
+pub use direct::DirectIo;
 pub use info::{Access, SectionInfo, TableInfo};
 pub use rows::Rows;
 pub(crate) use temperature::Patience;

@@ -43,9 +43,10 @@ impl BatchRows for DirectWindow<'_> {
         let parts = match self.view {
             View::Parts => self.layout.parts_of(next),
             View::Encoded => {
-                let mut of_planes = self.layout.planes().map(|plane| {
-                    next(usize::try_from(plane.row_bytes()).unwrap_or(usize::MAX))
-                });
+                let mut of_planes = self
+                    .layout
+                    .planes()
+                    .map(|plane| next(usize::try_from(plane.row_bytes()).unwrap_or(usize::MAX)));
                 let mut part = || of_planes.next().unwrap_or(&[]);
                 RowParts { values: part(), scales: part(), biases: part() }
             }
@@ -78,7 +79,9 @@ impl Table {
         let mut begun = VecDeque::new();
         let mut next = 0;
         loop {
-            while next < ids.len() && reads.has_room() && (row_bytes <= WINDOW_BYTES || begun.is_empty())
+            while next < ids.len()
+                && reads.has_room()
+                && (row_bytes <= WINDOW_BYTES || begun.is_empty())
             {
                 let end = ids.len().min(next + rows);
                 reads.begin(|wanted| {

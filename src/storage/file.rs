@@ -129,6 +129,22 @@ impl StoredFile {
         Ok(())
     }
 
+    /// As [`open_direct`](StoredFile::open_direct), where the file system refuses each read.
+    #[cfg(test)]
+    pub(super) fn open_misaligned(&mut self) {
+        if let Some(handle) = &mut self.handle {
+            handle.direct = Some(DirectFile::misaligned(&handle.file));
+        }
+    }
+
+    /// Makes direct reads those of another file.
+    #[cfg(test)]
+    pub(super) fn open_another(&mut self, file: &File) {
+        if let Some(handle) = &mut self.handle {
+            handle.direct = Some(DirectFile::plain(file));
+        }
+    }
+
     /// The file as it was opened for direct reads.
     pub(crate) fn direct(&self) -> Option<&DirectFile> {
         self.handle.as_ref()?.direct.as_ref()

@@ -19,7 +19,9 @@ mod waits;
 pub(crate) use ahead::ReadAhead;
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) use batch::forbid;
-pub(crate) use direct::{Direct, DirectReads, Filled, WINDOW_BYTES, WINDOW_STRETCHES, Way};
+pub(crate) use direct::{
+    Direct, DirectFile, DirectReads, Filled, WINDOW_BYTES, WINDOW_STRETCHES, Way,
+};
 #[cfg(not(unix))]
 pub(crate) use file::kind_of;
 pub(crate) use file::{StoredFile, Stretch};

@@ -68,6 +68,12 @@ impl DirectFile {
         let direct = DirectFile::open(file).expect("opened");
         DirectFile { alignment: 1, ..direct }
     }
+
+    /// A descriptor that is read through the page cache.
+    #[cfg(test)]
+    pub(crate) fn plain(file: &File) -> Self {
+        DirectFile::new(file.try_clone().expect("cloned"), USUAL, false)
+    }
 }
 
 /// A second descriptor of the same file, with `O_DIRECT`, and its alignment; `None` where

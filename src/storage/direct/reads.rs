@@ -153,7 +153,8 @@ impl<'a> DirectReads<'a> {
         let Some(tools) = self.tools.as_mut().filter(|_| !self.failed) else { return };
         for window in &mut self.windows {
             while window.next < window.arrangement.pieces.len() {
-                if tools.engine.in_flight() >= depth || !window.start(tools, self.files, window.next)
+                if tools.engine.in_flight() >= depth
+                    || !window.start(tools, self.files, window.next)
                 {
                     return;
                 }
@@ -321,5 +322,129 @@ impl fmt::Display for FailedAt {
 impl std::error::Error for FailedAt {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    /// Bytes that tell where they are from.
+    fn content(file: usize, bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|at| (at * 7 + at / 251 + file * 91) as u8).collect()
+    }
+
+    fn stored(directory: &std::path::Path, file: usize, bytes: usize) -> StoredFile {
+        let path = directory.join(format!("{file}"));
+        std::fs::write(&path, content(file, bytes)).unwrap();
+        StoredFile::open(&path).unwrap()
+    }
+
+    fn read_all(files: &[StoredFile], direct: &Direct, stretches: &[(usize, u64, u64)]) {
+        let mut reads = DirectReads::new(files, direct).unwrap();
+        for part in stretches.chunks(50) {
+            reads
+                .begin(|wanted| {
+                    part.iter()
+                        .for_each(|(file, offset, bytes)| wanted.add(*file, *offset, *bytes));
+                })
+                .unwrap();
+            let filled = reads.finish().unwrap().unwrap();
+            for (index, (file, offset, bytes)) in part.iter().enumerate() {
+                let (start, length) = (*offset as usize, *bytes as usize);
+                let expected = &content(*file, start + length)[start..];
+                assert_eq!(filled.get(index, length).unwrap(), expected, "{file} {offset} {bytes}");
+            }
+            assert_eq!(filled.get(part.len(), 1), None);
+            reads.give_back(filled);
+        }
+    }
+
+    /// Stretches of three files, the ends of the files among them.
+    const STRETCHES: [(usize, u64, u64); 9] = [
+        (0, 0, 10_001),
+        (1, 700_000, 77),
+        (2, 5, 6),
+        (0, 9999, 2),
+        (1, 0, 700_077),
+        (2, 8000, 0),
+        (2, 0, 9216),
+        (1, 131_071, 2),
+        (0, 4096, 4096),
+    ];
+
+    fn three(directory: &std::path::Path) -> Vec<StoredFile> {
+        [10_001, 700_077, 9216]
+            .iter()
+            .enumerate()
+            .map(|(file, bytes)| stored(directory, file, *bytes))
+            .collect()
+    }
+
+    #[test]
+    fn stretches_of_several_files_come_whole_by_rings_and_by_threads() {
+        let directory = tempfile::tempdir_in(".").unwrap();
+        let mut files = three(directory.path());
+        files.iter_mut().for_each(|file| file.open_direct().unwrap());
+        for io_uring in [true, false] {
+            let direct = Direct::new(io_uring);
+            read_all(&files, &direct, &STRETCHES);
+            read_all(&files, &direct, &STRETCHES[..1]);
+            read_all(&files, &direct, &[]);
+        }
+    }
+
+    #[test]
+    fn a_file_system_that_refuses_the_reads_is_read_plainly() {
+        let directory = tempfile::tempdir_in(".").unwrap();
+        for io_uring in [true, false] {
+            let mut files = three(directory.path());
+            files.iter_mut().for_each(StoredFile::open_misaligned);
+            let refusing = files[0].direct().unwrap().bypasses();
+            read_all(&files, &Direct::new(io_uring), &STRETCHES);
+            read_all(&files, &Direct::new(io_uring), &STRETCHES);
+            let bypasses = |file: &StoredFile| file.direct().unwrap().bypasses();
+            if refusing && cfg!(target_os = "linux") {
+                assert!(!bypasses(&files[1]), "it was learnt");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_in_flight_is_waited_for() {
+        let directory = tempfile::tempdir_in(".").unwrap();
+        let mut files = three(directory.path());
+        files.iter_mut().for_each(|file| file.open_direct().unwrap());
+        for io_uring in [true, false] {
+            let direct = Direct::new(io_uring);
+            for _ in 0..20 {
+                let mut reads = DirectReads::new(&files, &direct).unwrap();
+                reads.begin(|wanted| wanted.add(1, 3, 700_000)).unwrap();
+                reads.begin(|wanted| wanted.add(0, 3, 9000)).unwrap();
+                assert!(!reads.has_room());
+                drop(reads);
+                read_all(&files, &direct, &STRETCHES);
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_read_names_its_file_and_place() {
+        let directory = tempfile::tempdir_in(".").unwrap();
+        let mut files = three(directory.path());
+        for io_uring in [true, false] {
+            // A descriptor of a directory: every read fails, and not for want of alignment.
+            files[1].open_another(&File::open(directory.path()).unwrap());
+            let direct = Direct::new(io_uring);
+            let mut reads = DirectReads::new(&files, &direct).unwrap();
+            reads.begin(|wanted| wanted.add(1, 5000, 300_000)).unwrap();
+            let Err(error) = reads.finish() else { panic!("a directory was read") };
+            let Error::Io { operation: "read", path, source } = &error else { panic!("{error}") };
+            assert!(path.ends_with("1"), "{error}");
+            assert_eq!(source.kind(), io::ErrorKind::IsADirectory);
+            assert!(error.to_string().contains("(at byte "), "{error}");
+        }
     }
 }

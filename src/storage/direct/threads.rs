@@ -64,8 +64,8 @@ pub(super) struct Threads {
 
 impl Threads {
     pub(super) fn new() -> Result<Self> {
-        let pool = POOL
-            .get(|| Pool { state: Mutex::new(State::default()), wanted: Condvar::new() });
+        let pool =
+            POOL.get(|| Pool { state: Mutex::new(State::default()), wanted: Condvar::new() });
         pool.grow(&mut lock(&pool.state), 1)?;
         Ok(Threads { pool, done: Arc::new(Done::default()), in_flight: 0 })
     }
