@@ -4,6 +4,13 @@ use std::io;
 
 use memmap2::{MmapOptions, MmapRaw};
 
+/// The bytes from which large pages are asked for: a kernel pins them faster, and the CPU finds
+/// its way in them.
+const LARGE: usize = 2 << 20;
+
+/// The bytes of the smallest arena.
+const SMALLEST: usize = 64 << 10;
+
 /// Whole pages of memory that a kernel or another thread may write to behind our back.
 ///
 /// It is reached by pointer alone while reads are in flight.
@@ -12,14 +19,24 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// Zeros, which take no memory before they are written to.
+    /// At least `bytes` zeros, which take no memory before they are written to.
     pub(super) fn new(bytes: usize) -> io::Result<Self> {
-        let map = MmapRaw::from(MmapOptions::new().len(bytes.max(1)).map_anon()?);
+        let bytes = if bytes > LARGE {
+            bytes.checked_next_multiple_of(LARGE)
+        } else {
+            Some(bytes.next_power_of_two().max(SMALLEST))
+        };
+        let bytes = bytes.ok_or(io::ErrorKind::OutOfMemory)?;
+        let map = MmapRaw::from(MmapOptions::new().len(bytes).map_anon()?);
         // A child that is forked while a read is in flight would share its pages, and then the
         // first of the two who writes to one would miss what the read brings: open(2). What
         // is not inherited cannot be shared; a refusal costs no more than that.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::DontFork);
+        #[cfg(target_os = "linux")]
+        if bytes >= LARGE {
+            let _ = map.advise(memmap2::Advice::HugePage);
+        }
         Ok(Arena { map })
     }
 
@@ -58,14 +75,18 @@ mod tests {
     fn an_arena_is_zeros_on_a_page_boundary() {
         let arena = Arena::new(10_000).unwrap();
         assert_eq!(arena.place(0, 10_000).addr() % 4096, 0);
+        assert_eq!(arena.bytes(), 64 << 10);
+        assert_eq!(Arena::new(LARGE).unwrap().bytes(), LARGE);
+        assert_eq!(Arena::new(LARGE + 1).unwrap().bytes(), 2 * LARGE);
+        assert!(Arena::new(usize::MAX).is_err());
         assert_eq!(arena.place(512, 1).addr() % 4096, 512);
         // SAFETY: nothing reads into it.
         assert!(unsafe { arena.as_slice() }.iter().all(|byte| *byte == 0));
     }
 
     #[test]
-    #[should_panic(expected = "a read of 8 bytes at 4096")]
+    #[should_panic(expected = "a read of 8 bytes at 65536")]
     fn a_place_outside_is_refused() {
-        Arena::new(4096).unwrap().place(4096, 8);
+        Arena::new(4096).unwrap().place(64 << 10, 8);
     }
 }

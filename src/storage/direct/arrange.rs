@@ -94,20 +94,24 @@ impl Arrangement {
                     run
                 }
                 _ => {
-                    self.close(open.take());
+                    if let Some(run) = open.take() {
+                        self.close(&run);
+                    }
                     let at = self.arena_bytes.next_multiple_of(length(block));
                     open.insert(Run { file: stretch.file, start, wanted_end, end, at })
                 }
             };
             self.places[stretch.index] = run.at + length(stretch.offset - run.start);
         }
-        self.close(open);
+        if let Some(run) = open {
+            self.close(&run);
+        }
         self.wanted = wanted;
     }
 
     /// Cuts a run into reads.
-    fn close(&mut self, run: Option<Run>) {
-        let Some(Run { file, start, wanted_end, end, at }) = run else { return };
+    fn close(&mut self, run: &Run) {
+        let Run { file, start, wanted_end, end, at } = *run;
         self.arena_bytes = at + length(end - start);
         let mut offset = start;
         while offset < end {
@@ -138,7 +142,9 @@ mod tests {
 
     fn arranged(stretches: &[(usize, u64, u64)], block: u64) -> Arrangement {
         let mut arrangement = Arrangement::default();
-        stretches.iter().for_each(|(file, offset, bytes)| arrangement.add(*file, *offset, *bytes));
+        for (file, offset, bytes) in stretches {
+            arrangement.add(*file, *offset, *bytes);
+        }
         arrangement.arrange(|_| block);
         arrangement
     }
@@ -198,7 +204,9 @@ mod tests {
             blocks in prop::collection::vec(prop_oneof![Just(1u64), Just(512), Just(4096)], 3),
         ) {
             let mut found = Arrangement::default();
-            stretches.iter().for_each(|(file, offset, bytes)| found.add(*file, *offset, *bytes));
+            for (file, offset, bytes) in &stretches {
+                found.add(*file, *offset, *bytes);
+            }
             found.arrange(|file| blocks[file]);
             let ends: Vec<u64> = (0..3)
                 .map(|file| {

@@ -32,7 +32,7 @@ pub(super) struct Completion {
 /// Carries reads out, for one thread at a time.
 pub(super) enum Engine {
     #[cfg(target_os = "linux")]
-    Ring(Ring),
+    Ring(Box<Ring>),
     Threads(Threads),
 }
 
@@ -44,7 +44,7 @@ impl Engine {
             && !is_ring_unwanted()
             && let Some(ring) = Ring::new()
         {
-            return Ok(Engine::Ring(ring));
+            return Ok(Engine::Ring(Box::new(ring)));
         }
         let _ = io_uring;
         Ok(Engine::Threads(Threads::new()?))

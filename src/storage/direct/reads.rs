@@ -102,7 +102,7 @@ impl<'a> DirectReads<'a> {
         let bytes = window.arrangement.arena_bytes;
         if window.arena.as_ref().is_none_or(|arena| arena.bytes() < bytes) {
             window.arena = None;
-            let fresh = Arena::new(bytes.max(WINDOW_BYTES));
+            let fresh = Arena::new(bytes);
             window.arena = Some(fresh.map_err(|_| Error::OutputMemory { bytes: bytes as u128 })?);
         }
         window.next = 0;
@@ -169,7 +169,7 @@ impl<'a> DirectReads<'a> {
         let completions = completions.min(tools.engine.in_flight());
         let Err(source) = tools.engine.wait(completions) else { return Ok(()) };
         self.failed = true;
-        let path = self.files.first().map(StoredFile::path).unwrap_or("".as_ref());
+        let path = self.files.first().map_or("".as_ref(), StoredFile::path);
         Err(Error::io("read", path, source))
     }
 
@@ -347,8 +347,9 @@ mod tests {
         for part in stretches.chunks(50) {
             reads
                 .begin(|wanted| {
-                    part.iter()
-                        .for_each(|(file, offset, bytes)| wanted.add(*file, *offset, *bytes));
+                    for (file, offset, bytes) in part {
+                        wanted.add(*file, *offset, *bytes);
+                    }
                 })
                 .unwrap();
             let filled = reads.finish().unwrap().unwrap();
@@ -387,7 +388,9 @@ mod tests {
     fn stretches_of_several_files_come_whole_by_rings_and_by_threads() {
         let directory = tempfile::tempdir_in(".").unwrap();
         let mut files = three(directory.path());
-        files.iter_mut().for_each(|file| file.open_direct().unwrap());
+        for file in &mut files {
+            file.open_direct().unwrap();
+        }
         for io_uring in [true, false] {
             let direct = Direct::new(io_uring);
             read_all(&files, &direct, &STRETCHES);
@@ -416,7 +419,9 @@ mod tests {
     fn what_is_dropped_in_flight_is_waited_for() {
         let directory = tempfile::tempdir_in(".").unwrap();
         let mut files = three(directory.path());
-        files.iter_mut().for_each(|file| file.open_direct().unwrap());
+        for file in &mut files {
+            file.open_direct().unwrap();
+        }
         for io_uring in [true, false] {
             let direct = Direct::new(io_uring);
             for _ in 0..20 {

@@ -95,10 +95,7 @@ impl Ring {
     pub(super) fn wait(&mut self, completions: usize) -> io::Result<()> {
         let completions = completions.min(self.in_flight);
         loop {
-            let error = match self.ring.submit_and_wait(completions) {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
-            };
+            let Err(error) = self.ring.submit_and_wait(completions) else { return Ok(()) };
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
                 // The kernel is short of something until reads complete, or are taken.
