@@ -206,7 +206,7 @@ impl Table {
             Access::Map | Access::Memory => {
                 (bytes / PART_BYTES).clamp(crew.threads, crew.threads.saturating_mul(PARTS))
             }
-            Access::Read => crew.threads,
+            Access::Read | Access::Direct => crew.threads,
         }
     }
 
