@@ -2,6 +2,8 @@
 
 mod background;
 mod budget;
+mod copy;
+mod evict;
 mod fill;
 mod report;
 

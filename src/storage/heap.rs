@@ -20,9 +20,9 @@ pub(crate) struct AlignedBytes {
 }
 
 impl AlignedBytes {
-    /// `len` zero bytes, or `None` where there is not that much memory.
+    /// `len` zero bytes, in large pages where there are many, or `None` where there is not that much memory.
     pub(crate) fn zeroed(len: usize) -> Option<Self> {
-        let lines = bytemuck::try_zeroed_vec(len.div_ceil(size_of::<Line>())).ok()?;
+        let lines = super::output::zeros(len.div_ceil(size_of::<Line>()))?;
         Some(AlignedBytes { lines, len })
     }
 
