@@ -2,9 +2,9 @@
 
 mod background;
 mod budget;
-mod copy;
 mod evict;
 mod fill;
+mod load;
 mod report;
 
 pub use background::Warming;

@@ -1,10 +1,10 @@
 //! Some rows of a table, in memory of their own.
 
-use std::ops::RangeBounds;
+use std::ops::{Range, RangeBounds};
 
 use crate::checks::CheckPlan;
 use crate::error::{Error, Result};
-use crate::layout::{Extent, Layout, Plane};
+use crate::layout::{Extent, Layout, Part, Plane};
 use crate::storage::{Scan, StoredFile};
 use crate::table::{Access, Patience, Table, TableInfo, TextSource, TokenSource};
 
@@ -27,29 +27,27 @@ impl Table {
     /// ```
     /// # fn main() -> Result<(), embmap::Error> {
     /// let table = embmap::Table::load("fixtures/minilm-2k")?;
-    /// let hot = table.copy_rows(1000..1010)?;
+    /// let hot = table.load_rows(1000..1010)?;
     /// assert_eq!(hot.vocab(), 10);
     /// assert_eq!(hot.encoded_row(7)?, table.encoded_row(1007)?);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn copy_rows(&self, rows: impl RangeBounds<u64>) -> Result<Table> {
+    pub fn load_rows(&self, rows: impl RangeBounds<u64>) -> Result<Table> {
         let (start, end) = self.row_range(&rows)?;
-        let rows = end.saturating_sub(start);
-        let path = &self.info.path;
-        let out_of_memory = || Error::OutOfMemory { path: path.clone(), bytes: u64::MAX };
-        let stride = self.row_stride();
-        let bytes = rows.checked_mul(stride).ok_or_else(out_of_memory)?;
-        let file = StoredFile::filled(bytes, path, |copy| self.copy_into(copy, start, end))?;
-        let extent = Extent { first: 0, rows, file: 0, offset: 0 };
-        let values = Plane::new(self.row_bytes(), stride, vec![extent], &[bytes]);
+        let rows = start..end.max(start);
+        let Layout { dim, value_bytes, scales, biases, .. } = &self.layout;
+        let mut files = Vec::new();
+        let values = self.load_plane(&self.layout.values, &rows, &mut files)?;
+        let mut part = |part: &Part| match part {
+            Part::Apart(plane) => self.load_plane(plane, &rows, &mut files).map(Part::Apart),
+            same => Ok(same.clone()),
+        };
+        let (scales, biases) = (part(scales)?, part(biases)?);
+        let vocab = rows.end - rows.start;
         Ok(Table {
-            files: vec![file],
-            layout: Layout {
-                vocab: rows,
-                dim: self.dim(),
-                values: values.ok_or_else(out_of_memory)?,
-            },
+            files,
+            layout: Layout { vocab, dim: *dim, values, value_bytes: *value_bytes, scales, biases },
             dtype: self.dtype,
             codec: self.codec,
             tokens: TokenSource::Nothing,
@@ -72,21 +70,37 @@ impl Table {
         })
     }
 
-    /// Copies rows, with what lies between them, in the order of the file.
-    fn copy_into(&self, copy: &mut [u8], start: u64, end: u64) -> Result<()> {
-        let stride = usize::try_from(self.row_stride()).unwrap_or(usize::MAX);
-        let mut at = 0usize;
-        for (file, stretch) in self.stretches(start, end) {
-            let mut scan = Scan::new(file, stretch.offset, stretch.end(), PIECE);
-            while let Some((offset, piece)) = scan.next()? {
-                let place = at + usize::try_from(offset - stretch.offset).unwrap_or(usize::MAX);
-                copy[place..place + piece.len()].copy_from_slice(piece);
+    /// Copies the rows of a plane, with what lies between them, as one more file in memory.
+    fn load_plane(
+        &self,
+        plane: &Plane,
+        rows: &Range<u64>,
+        files: &mut Vec<StoredFile>,
+    ) -> Result<Plane> {
+        let path = &self.info.path;
+        let out_of_memory = || Error::OutOfMemory { path: path.clone(), bytes: u64::MAX };
+        let stride = plane.row_stride();
+        let count = rows.end - rows.start;
+        let bytes = count.checked_mul(stride).ok_or_else(out_of_memory)?;
+        let fill = |copy: &mut [u8]| {
+            for (first, file, stretch) in self.plane_stretches(plane, rows.start, rows.end) {
+                let place = |offset: u64| {
+                    let bytes = (first - rows.start) * stride + (offset - stretch.offset);
+                    usize::try_from(bytes).unwrap_or(usize::MAX)
+                };
+                let mut scan = Scan::new(file, stretch.offset, stretch.end(), PIECE);
+                while let Some((offset, piece)) = scan.next()? {
+                    copy[place(offset)..][..piece.len()].copy_from_slice(piece);
+                }
             }
-            // The last row of a run may lack its padding.
-            let bytes = usize::try_from(stretch.bytes).unwrap_or(usize::MAX);
-            at += bytes.next_multiple_of(stride.max(1));
-        }
-        Ok(())
+            Ok(())
+        };
+        let file = files.len();
+        files.push(StoredFile::filled(bytes, path, fill)?);
+        let extent = Extent { first: 0, rows: count, file, offset: 0 };
+        let mut lengths = vec![0; file];
+        lengths.push(bytes);
+        Plane::new(plane.row_bytes(), stride, vec![extent], &lengths).ok_or_else(out_of_memory)
     }
 }
 
@@ -102,7 +116,7 @@ mod tests {
             let table = Table::load(path).unwrap();
             let vocab = table.vocab();
             for (start, end) in [(0, vocab), (1, vocab - 1), (vocab / 2, vocab), (1, 1)] {
-                let copy = read.copy_rows(start..end).unwrap();
+                let copy = read.load_rows(start..end).unwrap();
                 assert_eq!(copy.vocab(), end - start);
                 for id in start..end {
                     assert_eq!(
@@ -111,7 +125,7 @@ mod tests {
                     );
                 }
             }
-            assert!(read.copy_rows(..=vocab).is_err());
+            assert!(read.load_rows(..=vocab).is_err());
         }
     }
 }
