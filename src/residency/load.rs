@@ -82,21 +82,21 @@ impl Table {
         let stride = plane.row_stride();
         let count = rows.end - rows.start;
         let bytes = count.checked_mul(stride).ok_or_else(out_of_memory)?;
-        let fill = |copy: &mut [u8]| {
-            for (first, file, stretch) in self.plane_stretches(plane, rows.start, rows.end) {
-                let place = |offset: u64| {
+        let copy_rows = |copy: &mut [u8]| {
+            for (first, source, stretch) in self.plane_stretches(plane, rows.start, rows.end) {
+                let at = |offset: u64| {
                     let bytes = (first - rows.start) * stride + (offset - stretch.offset);
                     usize::try_from(bytes).unwrap_or(usize::MAX)
                 };
-                let mut scan = Scan::new(file, stretch.offset, stretch.end(), PIECE);
+                let mut scan = Scan::new(source, stretch.offset, stretch.end(), PIECE);
                 while let Some((offset, piece)) = scan.next()? {
-                    copy[place(offset)..][..piece.len()].copy_from_slice(piece);
+                    copy[at(offset)..][..piece.len()].copy_from_slice(piece);
                 }
             }
             Ok(())
         };
         let file = files.len();
-        files.push(StoredFile::filled(bytes, path, fill)?);
+        files.push(StoredFile::filled(bytes, path, copy_rows)?);
         let extent = Extent { first: 0, rows: count, file, offset: 0 };
         let mut lengths = vec![0; file];
         lengths.push(bytes);

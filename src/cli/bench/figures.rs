@@ -87,7 +87,9 @@ mod tests {
     #[test]
     fn figures_follow_from_medians_and_sums() {
         let mut times = Samples::new();
-        [0.5, 0.25, 1.0].into_iter().for_each(|time| times.push(time));
+        for time in [0.5, 0.25, 1.0] {
+            times.push(time);
+        }
         let mut limit = Samples::new();
         limit.push(0.125);
         let ways = [Measured { way: Way::Copies, times: limit }];

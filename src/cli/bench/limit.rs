@@ -77,7 +77,9 @@ impl Limit {
             Way::Reads => read_at_depth(&self.table, ids),
             Way::Gather | Way::Copies => {
                 // Fewer rows may be there than the table has.
-                ids.iter_mut().for_each(|id| *id %= self.table.vocab());
+                for id in &mut *ids {
+                    *id %= self.table.vocab();
+                }
                 let start = Instant::now();
                 if way == Way::Gather {
                     gather(&self.table, ids, memory, threads)?;

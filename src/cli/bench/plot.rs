@@ -29,9 +29,11 @@ const COLORS: [(&str, &str); 6] = [
 /// The configurations of one state and one number of threads.
 pub(super) struct Series {
     name: String,
-    /// Rows a batch, bytes a second, and the same at the limit.
-    points: Vec<(f64, f64, Option<f64>)>,
+    points: Vec<Point>,
 }
+
+/// Rows a batch, bytes a second, and the same at the limit.
+type Point = (f64, f64, Option<f64>);
 
 /// Draws what was measured and publishes the file.
 pub(super) fn write(mut out: Output, report: &Report<'_>) -> Result<()> {
@@ -105,7 +107,7 @@ fn svg(title: &str, all: &[Series]) -> String {
     axes(&mut text, x, y, sizes().collect());
     for (index, series) in all.iter().enumerate() {
         let class = format!("c{}", index % COLORS.len());
-        let path = |rate: fn(&(f64, f64, Option<f64>)) -> Option<f64>| {
+        let path = |rate: fn(&Point) -> Option<f64>| {
             let places = series.points.iter().filter_map(|point| {
                 Some(format!("{:.1},{:.1}", x.place(point.0), y.place(rate(point)?)))
             });
@@ -304,6 +306,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::float_cmp, reason = "what is compared is exact")]
     fn axes_have_round_numbers() {
         let axis = |low, high, decades| Axis { low, high, decades, start: 0.0, end: 100.0 };
         assert_eq!(ticks(axis(0.0, 9.0, false)), [0.0, 2.0, 4.0, 6.0, 8.0]);

@@ -70,6 +70,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::float_cmp, reason = "whole numbers")]
     fn many_times_are_thinned_evenly() {
         let count = 5 * u32::try_from(MOST).unwrap();
         let many = samples(0..count);
