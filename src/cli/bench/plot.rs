@@ -87,7 +87,7 @@ fn svg(title: &str, all: &[Series]) -> String {
     let rates = || points().flat_map(|point| [Some(point.1), point.2]).flatten();
     let least = rates().fold(f64::INFINITY, f64::min);
     let most = rates().fold(0.0, f64::max);
-    if !(least > 0.0 && most.is_finite()) {
+    if !(least > 0.0 && least <= most && most.is_finite()) {
         line(&mut text, "<text x=\"70\" y=\"200\">nothing was measured</text>\n</svg>");
         return text;
     }
