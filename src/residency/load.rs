@@ -56,6 +56,7 @@ impl Table {
             checks: CheckPlan::default(),
             access: Access::Memory,
             threads: self.threads,
+            spin: self.spin,
             temperature: self.temperature,
             patience: Patience::default(),
             budget: None,

@@ -25,8 +25,6 @@ pub(super) fn warm(table: &Arc<Table>) -> Result<Result<(), Reason>> {
             let (total, available) = (size(total), size(available));
             return Ok(Err(format!("the rows take {total}, and {available} of memory are there")));
         }
-        // What was brought in row by row lies in small pages, which gathers are slower on.
-        table.evict()?;
         let warming = table.warm_in_background(..)?;
         while !warming.is_finished() {
             interrupt::stop()?;
