@@ -2,7 +2,7 @@
 
 use super::args::State;
 use super::counters::Counters;
-use super::limit::{Measured, Way, fastest};
+use super::limit::{Measured, Way};
 use super::samples::Samples;
 use super::state::Reason;
 
@@ -30,8 +30,8 @@ pub(super) struct Numbers {
     /// Of all measured batches.
     pub(super) counted: Counters,
     pub(super) asked_bytes: u64,
-    /// The limit's way and its median.
-    pub(super) limit: Option<(Way, f64)>,
+    /// The ways to the limit and their medians, in rows a second.
+    pub(super) limits: Vec<(Way, f64)>,
 }
 
 impl Numbers {
@@ -55,7 +55,10 @@ impl Numbers {
             p99,
             counted,
             asked_bytes: times.count() * batch as u64 * row_bytes,
-            limit: fastest(ways).map(|(way, seconds)| (way, per_second(batch as u64, seconds))),
+            limits: ways
+                .iter()
+                .filter_map(|it| Some((it.way, per_second(batch as u64, it.times.percentile(50)?))))
+                .collect(),
         })
     }
 
@@ -64,9 +67,14 @@ impl Numbers {
         Some(float(self.counted.device_bytes?) / float(self.asked_bytes))
     }
 
+    /// The limit: what can be done by any of the ways.
+    pub(super) fn limit(&self) -> Option<(Way, f64)> {
+        self.limits.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))
+    }
+
     /// What was reached of the limit.
     pub(super) fn share(&self) -> Option<f64> {
-        self.limit.map(|(_, rows_per_second)| self.rows_per_second / rows_per_second)
+        self.limit().map(|(_, rows_per_second)| self.rows_per_second / rows_per_second)
     }
 }
 
@@ -90,14 +98,18 @@ mod tests {
         for time in [0.5, 0.25, 1.0] {
             times.push(time);
         }
-        let mut limit = Samples::new();
-        limit.push(0.125);
-        let ways = [Measured { way: Way::Copies, times: limit }];
+        let measured = |way, seconds| {
+            let mut times = Samples::new();
+            times.push(seconds);
+            Measured { way, times }
+        };
+        let ways = [measured(Way::Copies, 0.125), measured(Way::Gather, 0.25)];
         let counted = Counters { faults: Some(2), device_bytes: Some(3000) };
         let found = Numbers::of(&times, 1, counted, &ways, 100, 20).unwrap();
         assert_eq!((found.batches, found.asked_bytes), (3, 6000));
         assert_eq!((found.p50, found.p99), (0.5, 1.0));
         assert_eq!((found.rows_per_second, found.bytes_per_second), (200.0, 4000.0));
+        assert_eq!(found.limit(), Some((Way::Copies, 800.0)));
         assert_eq!((found.amplification(), found.share()), (Some(0.5), Some(0.25)));
         assert!(Numbers::of(&Samples::new(), 0, counted, &[], 1, 1).is_none());
     }

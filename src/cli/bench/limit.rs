@@ -185,12 +185,6 @@ pub(super) struct Measured {
     pub(super) times: Samples,
 }
 
-/// The way that was the fastest: the limit is what can be done by any.
-pub(super) fn fastest(ways: &[Measured]) -> Option<(Way, f64)> {
-    let medians = ways.iter().filter_map(|it| Some((it.way, it.times.percentile(50)?)));
-    medians.min_by(|a, b| a.1.total_cmp(&b.1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,17 +214,5 @@ mod tests {
     fn distinct_ids_keep_their_order() {
         assert_eq!(distinct(&mut [3, 1, 3, 2, 1]), [3, 1, 2]);
         assert_eq!(distinct(&mut []), [0; 0]);
-    }
-
-    #[test]
-    fn the_limit_is_the_fastest_way() {
-        let measured = |way, seconds| {
-            let mut times = Samples::new();
-            times.push(seconds);
-            Measured { way, times }
-        };
-        let ways = [measured(Way::Gather, 2.0), measured(Way::Copies, 1.0)];
-        assert_eq!(fastest(&ways), Some((Way::Copies, 1.0)));
-        assert_eq!(fastest(&[Measured { way: Way::Reads, times: Samples::new() }]), None);
     }
 }

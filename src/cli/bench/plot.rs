@@ -49,7 +49,7 @@ fn series(report: &Report<'_>) -> Vec<Series> {
         let threads = if figures.threads == 1 { "thread" } else { "threads" };
         let name = format!("{}, {} {threads}", figures.state, figures.threads);
         let bytes_a_row = found.bytes_per_second / found.rows_per_second;
-        let limit = found.limit.map(|(_, rows_per_second)| rows_per_second * bytes_a_row);
+        let limit = found.limit().map(|(_, rows_per_second)| rows_per_second * bytes_a_row);
         let point = (figures.batch as f64, found.bytes_per_second, limit);
         match all.iter_mut().find(|series| series.name == name) {
             Some(series) => series.points.push(point),

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use embmap::Table;
+use serde_json::Value;
 
 use super::super::console::size;
 use super::super::escape::{printable, printable_path};
@@ -72,7 +73,12 @@ impl<'a> Report<'a> {
         let numbers = found.as_ref().ok();
         let number = |pick: fn(&Numbers) -> f64| numbers.map(pick);
         let count = |pick: fn(&Numbers) -> Option<u64>| numbers.and_then(pick);
-        let limit = numbers.and_then(|numbers| numbers.limit);
+        let limit = numbers.and_then(Numbers::limit);
+        let limits = numbers.map(|numbers| {
+            let ways =
+                numbers.limits.iter().map(|(way, rows)| (way.name().to_owned(), (*rows).into()));
+            Value::Object(ways.collect())
+        });
         Object::new()
             .with("table", self.args.path.to_string_lossy())
             .with("vocab", self.table.vocab())
@@ -99,6 +105,7 @@ impl<'a> Report<'a> {
             .with("amplification", numbers.and_then(Numbers::amplification))
             .with("limit", limit.map(|(way, _)| way.name()))
             .with("limit_rows_per_second", limit.map(|(_, rows_per_second)| rows_per_second))
+            .with("limits", limits)
             .with("share", numbers.and_then(Numbers::share))
     }
 }
@@ -130,7 +137,7 @@ fn line(figures: &Figures) -> [String; 12] {
         found.counted.faults.map_or_else(none, |faults| faults.to_string()),
         found.counted.device_bytes.map_or_else(none, size),
         found.amplification().map_or_else(none, |times| format!("{times:.2}")),
-        found.limit.map_or_else(none, |(_, rows)| format!("{rows:.0}")),
+        found.limit().map_or_else(none, |(_, rows)| format!("{rows:.0}")),
         found.share().map_or_else(none, |share| format!("{share:.2}")),
     ]
 }
