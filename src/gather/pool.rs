@@ -110,8 +110,9 @@ impl Crew {
         let node = node(helpers)?;
         let failed = Mutex::new(None);
         let queue = Mutex::new(parts.into_iter().enumerate());
+        let next = || lock(&queue).next();
         let run = || {
-            while let Some((index, part)) = lock(&queue).next() {
+            while let Some((index, part)) = next() {
                 if let Err(error) = work(part) {
                     let mut failed = lock(&failed);
                     if failed.as_ref().is_none_or(|(first, _)| index < *first) {
@@ -256,6 +257,14 @@ mod tests {
             7 | 9 => Err(Error::RowCount { expected: 0, got: part as u64 }),
             _ => Ok(()),
         };
+        // Each of two parts waits for the other: they are done at the same time.
+        let both = std::sync::Barrier::new(2);
+        crew(2, 50)
+            .work(vec![(), ()], |()| {
+                both.wait();
+                Ok(())
+            })
+            .unwrap();
         let error = crew(3, 50).work((0..20).collect(), fail).unwrap_err();
         assert!(matches!(error, Error::RowCount { got: 7, .. }), "{error}");
     }
