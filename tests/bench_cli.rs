@@ -106,7 +106,7 @@ fn people_get_a_line_a_configuration() {
 #[cfg(target_os = "linux")]
 fn cold_rows_are_read_from_the_device() {
     let (_directory, path) = on_disk();
-    for access in [&[][..], &["--no-map"]] {
+    for access in [&[][..], &["--no-map"], &["--access", "read"]] {
         let args = [&path, "--state", "cold", "--batch", "100", "--seconds", "0.1", "--json"];
         let found = objects(&run(&[&args[..], access].concat()), 0);
         assert_eq!(found[0]["state"], "cold");
@@ -233,6 +233,8 @@ fn wrong_use_is_refused_before_any_work() {
         &["--seconds", "0"],
         &["--seconds", "-1"],
         &["--record", "-"],
+        &["--access", "paper"],
+        &["--access", "map", "--no-map"],
         &["--record", text(&plot)],
     ] {
         let output = run(&[&[MINILM, "--plot", text(&plot)], wrong].concat());

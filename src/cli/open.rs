@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use embmap::{Access, Error, OpenOptions, Table};
 
 use super::console::Console;
@@ -29,9 +29,20 @@ pub(crate) struct OpeningArgs {
     /// Follow links that lead out of a model directory
     #[arg(long, help_heading = "Opening")]
     follow_links: bool,
-    /// Read the files instead of mapping them
+    /// Read the files instead of mapping them; the same as --access read
     #[arg(long, help_heading = "Opening")]
     no_map: bool,
+    /// How rows are reached [default: map, where that is possible]
+    #[arg(long, value_name = "WAY", help_heading = "Opening", conflicts_with = "no_map")]
+    access: Option<AccessArg>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AccessArg {
+    /// The files are mapped
+    Map,
+    /// Each row is read when it is asked for
+    Read,
 }
 
 /// How many threads a subcommand may use.
@@ -80,12 +91,14 @@ impl OpeningArgs {
         options: OpenOptions,
         console: &Console,
     ) -> Result<Table> {
-        if self.no_map {
+        if self.no_map || self.access == Some(AccessArg::Read) {
             return unmapped(path, options);
         }
         match map(path, options.clone()) {
             // A map is faster and nothing more: where it may not be, reads do as well.
-            Err(error @ (Error::NetworkFileSystem { .. } | Error::MapLimit { .. })) => {
+            Err(error @ (Error::NetworkFileSystem { .. } | Error::MapLimit { .. }))
+                if self.access.is_none() =>
+            {
                 console.detail(&format!("reading instead of mapping: {error}"));
                 unmapped(path, options)
             }

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use anyhow::Result;
 
 use super::super::output::Output;
+use super::super::tensors::file_name;
 use super::report::Report;
 
 const WIDTH: f64 = 760.0;
@@ -37,7 +38,7 @@ type Point = (f64, f64, Option<f64>);
 
 /// Draws what was measured and publishes the file.
 pub(super) fn write(mut out: Output, report: &Report<'_>) -> Result<()> {
-    out.write_all(svg(&report.title(), &series(report)).as_bytes())?;
+    out.write_all(svg(&report.title(&file_name(report.path())), &series(report)).as_bytes())?;
     out.finish()
 }
 
@@ -130,7 +131,7 @@ fn svg(title: &str, all: &[Series]) -> String {
         }
         legend(&mut text, index, &class, &series.name, false);
     }
-    legend(&mut text, all.len(), "c-limit", "the limit, measured beside", true);
+    legend(&mut text, all.len(), "c-limit", "their limits", true);
     line(&mut text, "</svg>");
     text
 }
@@ -139,8 +140,10 @@ fn head(title: &str) -> String {
     let mut style = String::new();
     let mut dark = String::new();
     for (index, (light_color, dark_color)) in COLORS.iter().enumerate() {
-        line(&mut style, &format!(".c{index} {{ stroke: {light_color}; fill: {light_color}; }}"));
-        line(&mut dark, &format!(".c{index} {{ stroke: {dark_color}; fill: {dark_color}; }}"));
+        for (style, color) in [(&mut style, light_color), (&mut dark, dark_color)] {
+            line(style, &format!(".c{index} {{ stroke: {color}; }}"));
+            line(style, &format!("circle.c{index} {{ fill: {color}; }}"));
+        }
     }
     let title = escaped(title);
     format!(
@@ -152,8 +155,7 @@ fn head(title: &str) -> String {
          .grid {{ stroke: #d0d7de; stroke-width: 1; }}\n\
          .c-limit {{ stroke: #57606a; }}\n\
          {style}\
-         polyline {{ stroke-width: 2; stroke-linejoin: round; }}\n\
-         svg polyline {{ fill: none; }}\n\
+         polyline {{ fill: none; stroke-width: 2; stroke-linejoin: round; }}\n\
          .limit {{ stroke-dasharray: 5 4; stroke-width: 1.5; }}\n\
          @media (prefers-color-scheme: dark) {{\n\
          svg {{ background: #0d1117; }}\n\

@@ -1,6 +1,7 @@
 //! Figures, for people and for scripts.
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::Result;
 use embmap::Table;
@@ -43,7 +44,7 @@ impl<'a> Report<'a> {
             return Ok(());
         }
         let mut out = Output::stdout();
-        writeln!(out, "{}", self.title())?;
+        writeln!(out, "{}", self.title(&printable_path(&self.args.path)))?;
         let heads = ["state", "threads", "batch", "rows/s", "GB/s", "p50", "p99", "faults"];
         let more = ["read", "amplified", "limit rows/s", "share"];
         let heads: Vec<String> = heads.into_iter().chain(more).map(str::to_owned).collect();
@@ -53,11 +54,14 @@ impl<'a> Report<'a> {
         out.finish()
     }
 
-    /// What was measured, on a line.
-    pub(super) fn title(&self) -> String {
+    pub(super) fn path(&self) -> &Path {
+        &self.args.path
+    }
+
+    /// What was measured, on a line; `name` stands for the table.
+    pub(super) fn title(&self, name: &str) -> String {
         format!(
-            "{}: {} x {} {} ({} a row), {}, {} to {}",
-            printable_path(&self.args.path),
+            "{name}: {} x {} {} ({} a row), {}, {} to {}",
             self.table.vocab(),
             self.table.dim(),
             self.table.dtype(),
