@@ -8,8 +8,9 @@ use super::form::{describe, is_readable};
 use super::json::shortened;
 use super::model_dir::{LATER, ModelDir, PICKLE, Weights};
 use super::resolve::{Catalogue, resolve};
-use super::safetensors::{Header, Tensor, looks_like};
+use super::safetensors::{self, looks_like};
 use super::shard_index::{FORMAT as INDEX, ShardIndex};
+use super::tensors::{Tensor, TensorList};
 use super::{FoundTable, SourceOptions, TensorInfo};
 use crate::error::{Error, Place, Result};
 use crate::storage::StoredFile;
@@ -20,7 +21,7 @@ pub(crate) fn open(path: &Path, options: &SourceOptions) -> Result<FoundTable> {
     match Model::at(path, options.follow_links)? {
         Model::Single { file, dir } => {
             let catalogue =
-                Single { header: Header::read(&file)?, path: file.path().to_path_buf() };
+                Single { header: safetensors::read(&file)?, path: file.path().to_path_buf() };
             let name = resolve(&catalogue, asked, || config(&dir, file.path()))?;
             let found = catalogue.describe(file, &name)?;
             with_tokens(found, &dir)
@@ -35,7 +36,7 @@ pub(crate) fn open(path: &Path, options: &SourceOptions) -> Result<FoundTable> {
 
 /// Finds the table of a single file, with nothing around it.
 pub(crate) fn from_stored(file: StoredFile, options: &SourceOptions) -> Result<FoundTable> {
-    let catalogue = Single { header: Header::read(&file)?, path: file.path().to_path_buf() };
+    let catalogue = Single { header: safetensors::read(&file)?, path: file.path().to_path_buf() };
     let name = resolve(&catalogue, options.tensor.as_deref(), || Ok(Config::default()))?;
     catalogue.describe(file, &name)
 }
@@ -45,7 +46,7 @@ pub(crate) fn list_tensors(path: &Path, follow_links: bool) -> Result<Vec<Tensor
     match Model::at(path, follow_links)? {
         Model::Single { file, dir } => {
             let catalogue =
-                Single { header: Header::read(&file)?, path: file.path().to_path_buf() };
+                Single { header: safetensors::read(&file)?, path: file.path().to_path_buf() };
             list(&catalogue, || config(&dir, file.path()))
         }
         Model::Sharded(sharded) => list(&sharded, || config(&sharded.dir, &sharded.index_path)),
@@ -62,7 +63,7 @@ fn list<C: Catalogue>(
     catalogue.visit(&mut |file, tensor| {
         list.push(TensorInfo {
             name: tensor.name.to_owned(),
-            dtype: tensor.dtype.name.to_owned(),
+            dtype: tensor.dtype.to_owned(),
             shape: tensor.shape.dims().collect(),
             bytes: tensor.bytes,
             file: file.to_path_buf(),
@@ -147,7 +148,7 @@ fn with_tokens(mut found: FoundTable, dir: &ModelDir) -> Result<FoundTable> {
 
 /// The tensors of one file.
 struct Single {
-    header: Header,
+    header: TensorList,
     path: PathBuf,
 }
 
@@ -193,7 +194,7 @@ impl Sharded {
     fn describe(&self, name: &str) -> Result<FoundTable> {
         let shard = self.index.shard_of(name).ok_or_else(|| absent(self.path(), name))?;
         let file = StoredFile::open(&self.dir.shard(shard)?)?;
-        let header = Header::read(&file)?;
+        let header = safetensors::read(&file)?;
         let Some(tensor) = header.find(name) else {
             return Err(Error::Foreign {
                 path: self.index_path.clone(),
@@ -221,7 +222,7 @@ impl Catalogue for Sharded {
     fn visit(&self, visit: &mut dyn FnMut(&Path, Tensor<'_>)) -> Result<()> {
         for (i, shard) in self.index.shards().iter().enumerate() {
             let path = self.dir.shard(shard)?;
-            let header = Header::read(&StoredFile::open(&path)?)?;
+            let header = safetensors::read(&StoredFile::open(&path)?)?;
             self.index
                 .tensors_of(i)
                 .filter_map(|name| header.find(name))

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::FoundTable;
 use super::json::shortened;
-use super::safetensors::{FORMAT, Tensor};
+use super::safetensors::FORMAT;
+use super::tensors::Tensor;
 use crate::codec::Codec;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -17,7 +18,7 @@ const WAY_OUT: &str =
 
 /// The dtype of a tensor whose rows can be read.
 pub(super) fn dtype_of(tensor: Tensor<'_>) -> Option<DType> {
-    tensor.dtype.name.parse().ok()
+    tensor.dtype.parse().ok()
 }
 
 /// True for a tensor that can be opened as a table.
@@ -44,7 +45,7 @@ pub(super) fn describe(
         let packed = packed_beside(tensor.name, has);
         return refuse(format!(
             "is {}{packed}, expected one of {readable}; save it as one of these",
-            tensor.dtype.name
+            tensor.dtype
         ));
     };
     if dim == 0 {

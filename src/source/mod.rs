@@ -10,6 +10,7 @@ mod names;
 mod resolve;
 mod safetensors;
 mod shard_index;
+mod tensors;
 
 mod tokenizer_json;
 mod vocabulary;
