@@ -11,7 +11,7 @@ use super::console::Console;
 /// Which table, and how to open it.
 #[derive(Args)]
 pub(crate) struct TableArgs {
-    /// An .emb file, a .safetensors file or a model directory
+    /// An .emb, .safetensors or .gguf file or a model directory
     #[arg(value_name = "TABLE")]
     pub(crate) path: PathBuf,
     #[command(flatten)]
@@ -21,9 +21,16 @@ pub(crate) struct TableArgs {
 /// How a path is to be understood.
 #[derive(Args)]
 pub(crate) struct OpeningArgs {
-    /// The tensor of a checkpoint that is the table [default: found by its name]
+    /// The tensor of a checkpoint that is the table, with {} for the number of a piece where
+    /// it lies in many [default: found by its name]
     #[arg(long, value_name = "NAME", help_heading = "Opening")]
     tensor: Option<String>,
+    /// The tensor of a quantized table's scales, or `none` [default: found by its name]
+    #[arg(long, value_name = "NAME", help_heading = "Opening")]
+    scales: Option<String>,
+    /// The tensor of a quantized table's biases, or `none` [default: found by its name]
+    #[arg(long, value_name = "NAME", help_heading = "Opening")]
+    biases: Option<String>,
     /// Follow links that lead out of a model directory
     #[arg(long, help_heading = "Opening")]
     follow_links: bool,
@@ -41,6 +48,12 @@ impl TableArgs {
         let mut options = OpenOptions::new().follow_links(self.opening.follow_links);
         if let Some(tensor) = &self.opening.tensor {
             options = options.tensor(tensor);
+        }
+        if let Some(scales) = &self.opening.scales {
+            options = options.scales(scales);
+        }
+        if let Some(biases) = &self.opening.biases {
+            options = options.biases(biases);
         }
         if let Some(threads) = self.opening.threads {
             options = options.threads(threads.into());

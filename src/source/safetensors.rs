@@ -77,8 +77,7 @@ fn dtype_name(number: u8) -> &'static str {
 
 /// Reads the header of a file and checks it against the file's length.
 pub(super) fn read(file: &StoredFile) -> Result<TensorList> {
-    let refuse =
-        |place, reason| Err(json::Fault { place, reason }.in_file(file.path(), FORMAT));
+    let refuse = |place, reason| Err(json::Fault { place, reason }.in_file(file.path(), FORMAT));
     let bytes = file.bytes();
     if bytes < PREFIX {
         let reason = format!(
@@ -104,9 +103,8 @@ pub(super) fn read(file: &StoredFile) -> Result<TensorList> {
     }
     let text = file.bytes_at(PREFIX, length)?;
     if text.first() != Some(&b'{') {
-        let found = text
-            .first()
-            .map_or_else(|| "nothing".to_owned(), |byte| format!("byte {byte:#04x}"));
+        let found =
+            text.first().map_or_else(|| "nothing".to_owned(), |byte| format!("byte {byte:#04x}"));
         return refuse(
             Place::Offset(PREFIX),
             format!("the header starts with {found}, expected {{"),
@@ -136,10 +134,7 @@ fn check_coverage(header: &TensorList, bytes: u64) -> Result<(), json::Fault> {
                 "its data_offsets start at {}, expected {next}: it {what}, write the file again",
                 entry.start
             );
-            return Err(json::Fault {
-                place: Place::Name(shortened(name)),
-                reason,
-            });
+            return Err(json::Fault { place: Place::Name(shortened(name)), reason });
         }
         next = entry.end;
     }

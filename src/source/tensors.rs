@@ -93,6 +93,37 @@ impl fmt::Display for Tensor<'_> {
     }
 }
 
+/// A tensor that a table is made of, in one of the files that stay open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) name: String,
+    pub(super) dtype: &'static str,
+    /// As [`Shape`] has it.
+    pub(super) shape: String,
+    /// The file, as an index into those that stay open.
+    pub(super) file: usize,
+    /// Where its data starts in that file.
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+impl Placed {
+    pub(super) fn of(tensor: Tensor<'_>, file: usize) -> Self {
+        Placed {
+            name: tensor.name.to_owned(),
+            dtype: tensor.dtype,
+            shape: tensor.shape.0.to_owned(),
+            file,
+            offset: tensor.offset,
+            bytes: tensor.bytes,
+        }
+    }
+
+    pub(super) fn shape(&self) -> Shape<'_> {
+        Shape(&self.shape)
+    }
+}
+
 /// The tensors of a file, as its header lists them.
 #[derive(Debug)]
 pub(super) struct TensorList {
