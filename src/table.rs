@@ -15,6 +15,7 @@ use crate::tokens::{TokenParts, Tokens};
 
 mod budget;
 mod info;
+mod pages;
 mod rows;
 mod temperature;
 
