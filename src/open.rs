@@ -1,6 +1,7 @@
 //! From a path to a table: what it is, and how its bytes are to be reached.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::format::MAGIC;
@@ -12,6 +13,10 @@ use crate::table::{Access, Budget, Table, Temperature};
 mod describe;
 
 use describe::{from_emb, from_source};
+
+/// How long the threads of large gathers wait for the next one, where nothing was said: about
+/// what it costs to wake one.
+const SPIN: Duration = Duration::from_micros(50);
 
 /// How to open a table.
 ///
@@ -36,6 +41,7 @@ pub struct OpenOptions {
     source: SourceOptions,
     access: Option<Access>,
     threads: Option<usize>,
+    spin: Option<Duration>,
     temperature: Temperature,
     rss_budget: Option<u64>,
     allow_network_map: bool,
@@ -87,6 +93,28 @@ impl OpenOptions {
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
+        self
+    }
+
+    /// How long the threads of large gathers wait for the next one before they sleep; 50
+    /// microseconds unless said.
+    ///
+    /// Waking a thread costs as much, so that gathers in close succession are faster, and
+    /// those of 100 KiB and more can be shared at all. While they wait, threads use their cores;
+    /// zero lets them sleep at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), embmap::Error> {
+    /// let table = embmap::OpenOptions::new().spin(Duration::ZERO).open("fixtures/minilm-2k")?;
+    /// # assert_eq!(table.vocab(), 2003);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn spin(mut self, time: Duration) -> Self {
+        self.spin = Some(time);
         self
     }
 
@@ -223,6 +251,7 @@ impl OpenOptions {
             _ => from_source(source::open(path, &self.source)?, path)?,
         };
         table.threads = self.threads;
+        table.spin = self.spin.unwrap_or(SPIN);
         table.temperature = self.temperature;
         table.budget = self.rss_budget.map(Budget::new);
         Ok(table)

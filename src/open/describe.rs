@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use super::SPIN;
 use crate::checks::CheckPlan;
 use crate::error::{Error, Result};
 use crate::format::{SectionKind, VERSION_MAJOR, check_plan, layout, read_header, token_parts};
@@ -37,6 +38,7 @@ pub(super) fn from_emb(file: StoredFile) -> Result<Table> {
         checks: check_plan(&header),
         access: Access::Read,
         threads: None,
+        spin: SPIN,
         temperature: Temperature::default(),
         patience: Patience::default(),
         budget: None,
@@ -82,6 +84,7 @@ pub(super) fn from_source(found: FoundTable, path: &Path) -> Result<Table> {
         checks: CheckPlan::default(),
         access: Access::Read,
         threads: None,
+        spin: SPIN,
         temperature: Temperature::default(),
         patience: Patience::default(),
         budget: None,
