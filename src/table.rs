@@ -17,6 +17,7 @@ use crate::tokens::{TokenParts, Tokens};
 mod budget;
 mod direct;
 mod info;
+mod pages;
 mod rows;
 mod temperature;
 

@@ -11,7 +11,7 @@ use super::console::Console;
 /// Which table, and how to open it.
 #[derive(Args)]
 pub(crate) struct TableArgs {
-    /// An .emb file, a .safetensors file or a model directory
+    /// An .emb, .safetensors or .gguf file or a model directory
     #[arg(value_name = "TABLE")]
     pub(crate) path: PathBuf,
     #[command(flatten)]
@@ -23,9 +23,16 @@ pub(crate) struct TableArgs {
 /// How a path is to be understood.
 #[derive(Args)]
 pub(crate) struct OpeningArgs {
-    /// The tensor of a checkpoint that is the table [default: found by its name]
+    /// The tensor of a checkpoint that is the table, with {} for the number of a piece where
+    /// it lies in many [default: found by its name]
     #[arg(long, value_name = "NAME", help_heading = "Opening")]
     tensor: Option<String>,
+    /// The tensor of a quantized table's scales, or `none` [default: found by its name]
+    #[arg(long, value_name = "NAME", help_heading = "Opening")]
+    scales: Option<String>,
+    /// The tensor of a quantized table's biases, or `none` [default: found by its name]
+    #[arg(long, value_name = "NAME", help_heading = "Opening")]
+    biases: Option<String>,
     /// Follow links that lead out of a model directory
     #[arg(long, help_heading = "Opening")]
     follow_links: bool,
@@ -87,8 +94,16 @@ impl TableArgs {
 impl OpeningArgs {
     pub(crate) fn options(&self) -> OpenOptions {
         let options = OpenOptions::new().follow_links(self.follow_links);
-        match &self.tensor {
+        let options = match &self.tensor {
             Some(tensor) => options.tensor(tensor),
+            None => options,
+        };
+        let options = match &self.scales {
+            Some(scales) => options.scales(scales),
+            None => options,
+        };
+        match &self.biases {
+            Some(biases) => options.biases(biases),
             None => options,
         }
     }
