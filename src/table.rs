@@ -14,6 +14,7 @@ use crate::storage::{StoredFile, Stretch};
 use crate::tokens::{TokenParts, Tokens};
 
 mod budget;
+mod extent;
 mod info;
 mod rows;
 mod temperature;
