@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use half::{bf16, f16};
 
-use crate::codec::{Kernels, RowParts, decoder};
+use crate::codec::{Codec, Decoder, Encoding, Kernels, RowParts};
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::storage::Scan;
@@ -211,7 +211,8 @@ fn copy_rows(
 fn convert_rows(from: DType, to: DType, encoded: &[u8], converted: &mut Vec<u8>) {
     fn into<O: Element>(from: DType, values: &[u8], converted: &mut Vec<u8>) {
         let mut elements = vec![O::from_f32(0.0); values.len() / from.size()];
-        decoder::<O>(from, Kernels::of_process())(RowParts { values }, &mut elements);
+        let encoding = Encoding { dtype: from, codec: Codec::Plain };
+        Decoder::of(encoding, Kernels::of_process()).decode(RowParts::of(values), &mut elements);
         converted.extend_from_slice(bytemuck::cast_slice(&elements));
     }
     converted.clear();

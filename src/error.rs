@@ -1,15 +1,16 @@
 //! What can go wrong, with the data a caller needs to act on it.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::dtype::DType;
 
 mod format;
+mod place;
 mod show;
 
 pub use format::FormatError;
+pub use place::Place;
 use show::{At, Candidates, RowCount, Shown};
 
 /// The crate's result.
@@ -202,12 +203,18 @@ pub enum Error {
 
     /// A call that hands out memory was made on a table that is not in memory.
     #[error(
-        "{operation} needs a table in memory, and this one is opened with Access::Read; use gather_into, or open it with `Table::map` or `Table::load`"
+        "{operation} needs a table in memory, and this one is read at each call; use gather_into, or open it with `Table::map` or `Table::load`"
     )]
     NotMapped {
         /// The call.
         operation: &'static str,
     },
+
+    /// The bytes of a row were asked for in one piece, and they lie in several places.
+    #[error(
+        "the scales of this table lie apart from its values, so no row is one piece of bytes; use gather_bytes_into, or convert the table to .emb, which keeps them together"
+    )]
+    RowApart,
 
     /// An id is negative or not below `vocab`.
     #[error("id {id}{} is out of range: the table has {}", At(*position), RowCount(*vocab))]
@@ -421,27 +428,5 @@ impl Error {
     /// An I/O error with the verb and the path it belongs to.
     pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
         Error::Io { operation, path: path.to_path_buf(), source }
-    }
-}
-
-/// A place in a file of a foreign format.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Place {
-    /// A byte offset from the start of the file.
-    Offset(u64),
-    /// A line, counted from 1.
-    Line(u64),
-    /// A named entry: a tensor, a key.
-    Name(String),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Offset(offset) => write!(f, "byte {offset}"),
-            Place::Line(line) => write!(f, "line {line}"),
-            Place::Name(name) => write!(f, "{name:?}"),
-        }
     }
 }

@@ -1,8 +1,13 @@
 //! From an id to the place of its bytes. Checked arithmetic only.
 //!
-//! A row is made of planes (values; later scales and biases), a plane of extents: runs of
-//! rows at one place in one file. Everything is checked against the lengths of the files
+//! A row is made of up to three planes (values, scales, biases), a plane of extents: runs of
+//! rows at one place in one file. Scales and biases may also lie within the row of the values,
+//! or be the same for the whole table. Everything is checked against the lengths of the files
 //! when a layout is made, so that finding a place afterwards cannot overflow.
+
+use std::num::NonZero;
+
+use crate::codec::RowParts;
 
 /// The most elements of a row: a bound for the memory that one row takes.
 pub(crate) const LARGEST_DIM: usize = 1 << 24;
@@ -35,6 +40,8 @@ pub(crate) struct Plane {
     row_bytes: u64,
     row_stride: u64,
     extents: Vec<Extent>,
+    /// The rows of every extent but the last, where they are the same number.
+    piece_rows: Option<NonZero<u64>>,
 }
 
 impl Plane {
@@ -60,7 +67,8 @@ impl Plane {
                 return None;
             }
         }
-        Some(Plane { row_bytes, row_stride, extents })
+        let piece_rows = piece_rows(&extents);
+        Some(Plane { row_bytes, row_stride, extents, piece_rows })
     }
 
     /// The bytes of one row.
@@ -86,9 +94,13 @@ impl Plane {
     /// The place of a row, or `None` where the id is not below the number of rows.
     #[inline]
     pub(crate) fn place(&self, id: u64) -> Option<RowPlace> {
-        let extent = match self.extents.as_slice() {
-            [only] => only,
-            extents => {
+        let extent = match (self.extents.as_slice(), self.piece_rows) {
+            ([only], _) => only,
+            (extents, Some(rows)) => {
+                let piece = usize::try_from(id / rows).unwrap_or(usize::MAX);
+                &extents[piece.min(extents.len() - 1)]
+            }
+            (extents, None) => {
                 &extents[extents.partition_point(|extent| extent.first <= id).checked_sub(1)?]
             }
         };
@@ -105,6 +117,44 @@ fn extent_bytes(rows: u64, row_bytes: u64, row_stride: u64) -> Option<u64> {
     }
 }
 
+/// The number of rows that all extents share, the last one's at most that: so an id's extent
+/// is found by a division.
+fn piece_rows(extents: &[Extent]) -> Option<NonZero<u64>> {
+    let (last, whole) = extents.split_last()?;
+    let rows = NonZero::new(whole.first()?.rows)?;
+    let equal = whole.iter().all(|extent| extent.rows == rows.get());
+    (equal && last.rows <= rows.get()).then_some(rows)
+}
+
+/// Where the scales, or the biases, of rows lie.
+#[allow(dead_code, reason = "the sources of quantized tables make them")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// There are none.
+    Absent,
+    /// They are the same for each row.
+    Constant(Box<[u8]>),
+    /// Within the row of the values' plane, from a byte on.
+    InRow {
+        /// The first byte.
+        start: usize,
+        /// The number of bytes.
+        bytes: usize,
+    },
+    /// In a plane of their own.
+    Apart(Plane),
+}
+
+impl Part {
+    /// The plane, where it is one of its own.
+    pub(crate) fn plane(&self) -> Option<&Plane> {
+        match self {
+            Part::Apart(plane) => Some(plane),
+            Part::Absent | Part::Constant(_) | Part::InRow { .. } => None,
+        }
+    }
+}
+
 /// The shape of a table and the places of its rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -112,8 +162,57 @@ pub(crate) struct Layout {
     pub(crate) vocab: u64,
     /// The number of elements in a row.
     pub(crate) dim: usize,
-    /// The plane of values.
+    /// The plane of values, and of what lies in one row with them.
     pub(crate) values: Plane,
+    /// The bytes that the values take of each row of their plane.
+    pub(crate) value_bytes: usize,
+    /// The scales.
+    pub(crate) scales: Part,
+    /// The biases.
+    pub(crate) biases: Part,
+}
+
+impl Layout {
+    /// A table of values alone. `None` where a row is longer than memory can be.
+    pub(crate) fn of_values(vocab: u64, dim: usize, values: Plane) -> Option<Self> {
+        let value_bytes = usize::try_from(values.row_bytes()).ok()?;
+        Some(Layout { vocab, dim, values, value_bytes, scales: Part::Absent, biases: Part::Absent })
+    }
+
+    /// The planes that rows lie in, that of the values first.
+    pub(crate) fn planes(&self) -> impl Iterator<Item = &Plane> + Clone {
+        std::iter::once(&self.values).chain(self.scales.plane()).chain(self.biases.plane())
+    }
+
+    /// True where each row is one piece of bytes.
+    pub(crate) fn is_together(&self) -> bool {
+        self.scales.plane().or(self.biases.plane()).is_none()
+    }
+
+    /// The bytes of one encoded row, plane after plane, without what is the same for all.
+    pub(crate) fn row_bytes(&self) -> u64 {
+        self.planes().fold(0, |sum, plane| sum.saturating_add(plane.row_bytes()))
+    }
+
+    /// The parts of an encoded row as [`row_bytes`](Layout::row_bytes) counts it.
+    #[inline]
+    pub(crate) fn parts<'a>(&'a self, row: &'a [u8]) -> RowParts<'a> {
+        let values_row = usize::try_from(self.values.row_bytes()).unwrap_or(usize::MAX);
+        let (here, mut apart) = row.split_at(values_row.min(row.len()));
+        let mut part = |part: &'a Part| match part {
+            Part::Absent => &[][..],
+            Part::Constant(bytes) => bytes,
+            Part::InRow { start, bytes } => here.get(*start..*start + *bytes).unwrap_or(&[]),
+            Part::Apart(plane) => {
+                let bytes = usize::try_from(plane.row_bytes()).unwrap_or(usize::MAX);
+                let (own, rest) = apart.split_at(bytes.min(apart.len()));
+                apart = rest;
+                own
+            }
+        };
+        let (scales, biases) = (part(&self.scales), part(&self.biases));
+        RowParts { values: &here[..self.value_bytes.min(here.len())], scales, biases }
+    }
 }
 
 #[cfg(test)]
@@ -165,5 +264,69 @@ mod tests {
         assert_eq!(plane.place(0), None);
         let none = Plane::new(8, 8, vec![], &[]).unwrap();
         assert_eq!(none.place(0), None);
+    }
+
+    #[test]
+    fn equal_pieces_are_found_by_division_and_others_by_search() {
+        let pieces = |rows: &[u64]| {
+            let mut first = 0;
+            let extents: Vec<_> = rows
+                .iter()
+                .enumerate()
+                .map(|(file, rows)| {
+                    let piece = extent(first, *rows, file, 8 * file as u64);
+                    first += rows;
+                    piece
+                })
+                .collect();
+            Plane::new(4, 4, extents, &vec![1 << 20; rows.len()]).unwrap()
+        };
+        for (rows, equal) in [
+            (&[5u64, 5, 5][..], true),
+            (&[5, 5, 2], true),
+            (&[5, 5, 0], true),
+            (&[5, 5, 6], false),
+            (&[5, 4, 5], false),
+            (&[0, 0, 5], false),
+            (&[1, 0], true),
+        ] {
+            let plane = pieces(rows);
+            assert_eq!(plane.piece_rows.is_some(), equal, "{rows:?}");
+            let mut id = 0;
+            for (file, rows) in rows.iter().enumerate() {
+                for row in 0..*rows {
+                    let offset = 8 * file as u64 + 4 * row;
+                    assert_eq!(plane.place(id), Some(RowPlace { file, offset }), "row {id}");
+                    id += 1;
+                }
+            }
+            assert_eq!(plane.place(id), None);
+            assert_eq!(plane.place(u64::MAX), None);
+        }
+    }
+
+    #[test]
+    fn parts_are_cut_out_of_an_encoded_row() {
+        let plane = |bytes| Plane::new(bytes, bytes, vec![extent(0, 3, 0, 0)], &[1000]).unwrap();
+        let mut layout = Layout::of_values(3, 4, plane(10)).unwrap();
+        let row: Vec<u8> = (0..14).collect();
+        assert_eq!(layout.parts(&row[..10]).values, &row[..10]);
+
+        layout.value_bytes = 6;
+        layout.scales = Part::InRow { start: 6, bytes: 4 };
+        layout.biases = Part::Constant(Box::new([9]));
+        let parts = layout.parts(&row[..10]);
+        assert_eq!((parts.values, parts.scales, parts.biases), (&row[..6], &row[6..10], &[9][..]));
+        assert!(layout.is_together() && layout.row_bytes() == 10);
+
+        layout.value_bytes = 10;
+        layout.scales = Part::Apart(plane(3));
+        layout.biases = Part::Apart(plane(1));
+        let parts = layout.parts(&row);
+        assert_eq!(
+            (parts.values, parts.scales, parts.biases),
+            (&row[..10], &row[10..13], &row[13..])
+        );
+        assert!(!layout.is_together() && layout.row_bytes() == 14);
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::{
     MAGIC, SectionKind, VERSION_MAJOR, check_plan, layout, read_header, token_parts,
 };
-use crate::layout::LARGEST_DIM;
+use crate::layout::{LARGEST_DIM, Layout};
 use crate::source::{self, FoundTable, SourceOptions, TensorInfo, Vocabulary};
 use crate::storage::{MapPolicy, StoredFile};
 use crate::table::{
@@ -406,20 +406,23 @@ fn read_vocabulary(path: &Path) -> Result<(StoredFile, TokenParts)> {
 
 /// Copies what the table needs into memory: an `.emb` file whole, of a checkpoint the rows.
 fn load(mut table: Table) -> Result<Table> {
-    let plane = &table.layout.values;
+    let layout = &table.layout;
     for (index, file) in table.files.iter_mut().enumerate() {
-        let (start, end) = if table.info.format == "emb" {
-            (0, file.bytes())
-        } else {
-            let here = plane.extents().iter().filter(|extent| extent.file == index);
-            here.fold((u64::MAX, 0), |(start, end), extent| {
-                (start.min(extent.offset), end.max(extent.offset + plane.extent_bytes(extent)))
-            })
-        };
+        let (start, end) =
+            if table.info.format == "emb" { (0, file.bytes()) } else { rows_within(layout, index) };
         file.load(start, end.saturating_sub(start))?;
     }
     table.access = Access::Memory;
     Ok(table)
+}
+
+/// From the first to the last byte that rows take of a file.
+fn rows_within(layout: &Layout, file: usize) -> (u64, u64) {
+    let extents = layout.planes().flat_map(|plane| {
+        let here = plane.extents().iter().filter(move |extent| extent.file == file);
+        here.map(|extent| (extent.offset, extent.offset + plane.extent_bytes(extent)))
+    });
+    extents.fold((u64::MAX, 0), |(start, end), (first, last)| (start.min(first), end.max(last)))
 }
 
 /// Maps every file of a table.

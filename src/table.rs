@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::checks::CheckPlan;
-use crate::codec::Codec;
+use crate::codec::{Codec, Encoding};
 use crate::dtype::{DType, Element};
 use crate::error::{Error, FormatError, Result};
 use crate::layout::{Extent, Layout};
@@ -108,13 +108,17 @@ impl Table {
         self.codec
     }
 
-    /// The bytes of one encoded row, without padding.
-    #[must_use]
-    pub fn row_bytes(&self) -> u64 {
-        self.layout.values.row_bytes()
+    pub(crate) fn encoding(&self) -> Encoding {
+        Encoding { dtype: self.dtype, codec: self.codec }
     }
 
-    /// The distance between row starts, in bytes.
+    /// The bytes of one encoded row, scales and biases included, without padding.
+    #[must_use]
+    pub fn row_bytes(&self) -> u64 {
+        self.layout.row_bytes()
+    }
+
+    /// The distance between row starts, in bytes; where planes lie apart, that of the values.
     #[must_use]
     pub fn row_stride(&self) -> u64 {
         self.layout.values.row_stride()
@@ -199,7 +203,7 @@ impl Table {
     /// # Errors
     ///
     /// [`Error::RowOutOfRange`] where `id` is not below `vocab`, [`Error::NotMapped`] with
-    /// [`Access::Read`].
+    /// [`Access::Read`], [`Error::RowApart`] where scales lie apart from values.
     ///
     /// ```
     /// # fn main() -> Result<(), embmap::Error> {
@@ -211,8 +215,8 @@ impl Table {
     #[inline]
     pub fn encoded_row(&self, id: u64) -> Result<&[u8]> {
         match self.row_in_memory(id) {
-            Some(bytes) => Ok(bytes),
-            None => Err(self.no_bytes(id)),
+            Some(bytes) if self.layout.is_together() => Ok(bytes),
+            _ => Err(self.no_bytes(id)),
         }
     }
 
@@ -319,11 +323,12 @@ impl Table {
         })
     }
 
-    /// The bytes of a row, or `None` where it is not in memory or no row has the id.
+    /// The bytes of a row of the values' plane, or `None` where it is not in memory or no row
+    /// has the id.
     #[inline]
     fn row_in_memory(&self, id: u64) -> Option<&[u8]> {
         let place = self.layout.values.place(id)?;
-        let length = usize::try_from(self.row_bytes()).ok()?;
+        let length = usize::try_from(self.layout.values.row_bytes()).ok()?;
         self.files.get(place.file)?.slice(place.offset, length)
     }
 
@@ -333,6 +338,9 @@ impl Table {
     fn no_bytes(&self, id: u64) -> Error {
         if self.layout.values.place(id).is_none() {
             return self.out_of_range(id, None);
+        }
+        if !self.layout.is_together() {
+            return Error::RowApart;
         }
         Error::NotMapped { operation: "row" }
     }

@@ -6,12 +6,12 @@
 
 use half::{bf16, f16};
 
-use super::{Decode, Kernels, RowParts};
+use super::{Decode, Encoding, Kernels, RowParts};
 use crate::dtype::{DType, Element};
 
 /// The function that decodes rows of a dtype into elements of type `O`, chosen once for
 /// many rows.
-pub(crate) fn decoder<O: Element>(dtype: DType, kernels: Kernels) -> Decode<O> {
+pub(super) fn decoder<O: Element>(dtype: DType, kernels: Kernels) -> Decode<O> {
     if dtype == O::DTYPE {
         return copy::<O>;
     }
@@ -28,20 +28,25 @@ pub(crate) fn decoder<O: Element>(dtype: DType, kernels: Kernels) -> Decode<O> {
     }
 }
 
-fn copy<O: Element>(row: RowParts<'_>, out: &mut [O]) {
+fn copy<O: Element>(_: Encoding, row: RowParts<'_>, out: &mut [O]) {
     bytemuck::cast_slice_mut(out).copy_from_slice(row.values);
 }
 
-/// As [`decoder`] where the dtype is `O`'s own, but past the caches: for large outputs. Each
+/// As [`decoder`] chooses it where the dtype is `O`'s own, but past the caches: for large outputs. Each
 /// run of rows ends with [`stream_fence`](super::stream_fence).
-pub(crate) fn stream<O: Element>(row: RowParts<'_>, out: &mut [O]) {
+pub(crate) fn stream<O: Element>(_: Encoding, row: RowParts<'_>, out: &mut [O]) {
     super::kernels::stream_copy(row.values, bytemuck::cast_slice_mut(out));
 }
 
 /// The oracle: one element after the other.
 #[inline]
-pub(super) fn convert<S: Element, O: Element>(row: RowParts<'_>, out: &mut [O]) {
-    for (bytes, out) in row.values.chunks_exact(size_of::<S>()).zip(out) {
+pub(super) fn convert<S: Element, O: Element>(_: Encoding, row: RowParts<'_>, out: &mut [O]) {
+    convert_values::<S, O>(row.values, out);
+}
+
+#[inline]
+pub(super) fn convert_values<S: Element, O: Element>(values: &[u8], out: &mut [O]) {
+    for (bytes, out) in values.chunks_exact(size_of::<S>()).zip(out) {
         *out = bytemuck::pod_read_unaligned::<S>(bytes).convert();
     }
 }
@@ -75,10 +80,12 @@ pub(crate) fn count_non_finite(dtype: DType, bytes: &[u8]) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Codec;
 
     fn decode<O: Element>(dtype: DType, values: &[u8], dim: usize) -> Vec<O> {
         let mut out = vec![O::from_f32(7.0); dim];
-        decoder::<O>(dtype, Kernels::Portable)(RowParts { values }, &mut out);
+        let encoding = Encoding { dtype, codec: Codec::Plain };
+        decoder::<O>(dtype, Kernels::Portable)(encoding, RowParts::of(values), &mut out);
         out
     }
 

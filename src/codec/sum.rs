@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 
-use super::{Kernels, RowParts};
+use super::{Encoding, JoinRows, Kernels, RowParts};
 use crate::dtype::{DType, Element};
 
 /// The rows that one call may take. Eight at once are read 1.5 times as fast as one by one:
@@ -30,12 +30,8 @@ impl Join {
     }
 }
 
-/// Joins at most [`GROUP`] rows, in order, to the accumulators. With [`Join::AddWeighted`]
-/// there is a weight for each row.
-pub(crate) type JoinRows = fn(Join, &[RowParts<'_>], &[f32], &mut [f32]);
-
 /// The function that joins rows of a dtype, chosen once for many rows.
-pub(crate) fn joiner(dtype: DType, kernels: Kernels) -> JoinRows {
+pub(super) fn joiner(dtype: DType, kernels: Kernels) -> JoinRows {
     #[cfg(target_arch = "x86_64")]
     if let (Kernels::Fastest, Some(join)) = (kernels, super::x86::joiner(dtype)) {
         return join;
@@ -51,6 +47,7 @@ pub(crate) fn joiner(dtype: DType, kernels: Kernels) -> JoinRows {
 
 /// The oracle: one row after the other, one element after the other.
 pub(super) fn join_rows<S: Element>(
+    _: Encoding,
     join: Join,
     rows: &[RowParts<'_>],
     weights: &[f32],

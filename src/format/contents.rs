@@ -71,12 +71,13 @@ pub(crate) fn check_plan(header: &Header) -> CheckPlan {
 pub(crate) fn layout(header: &Header, path: &Path) -> Result<Layout> {
     let extent = Extent { first: 0, rows: header.vocab, file: 0, offset: ROWS_OFFSET };
     let plane = Plane::new(header.row_bytes, header.row_stride, vec![extent], &[header.file_bytes]);
-    let values = plane.ok_or_else(|| Error::Format {
+    let layout =
+        plane.and_then(|values| Layout::of_values(header.vocab, header.dim as usize, values));
+    layout.ok_or_else(|| Error::Format {
         path: path.to_path_buf(),
         source: FormatError::RowsBytes {
             expected: u128::from(header.vocab) * u128::from(header.row_stride),
             found: header.rows_end() - ROWS_OFFSET,
         },
-    })?;
-    Ok(Layout { vocab: header.vocab, dim: header.dim as usize, values })
+    })
 }

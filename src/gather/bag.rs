@@ -6,8 +6,8 @@ use super::ids::{Id, check_ids, check_ids_but};
 use super::into::{PARALLEL_BYTES, check_output};
 use super::options::{BagOptions, kernels};
 use super::pool;
-use super::warm::ResidentRows;
-use crate::codec::{GROUP, Join, JoinRows, RowParts, joiner};
+use super::rows::{BatchRows, ResidentRows, View};
+use crate::codec::{GROUP, Join, Joiner, RowParts};
 use crate::error::{Error, Result};
 use crate::table::Table;
 
@@ -42,13 +42,14 @@ const PREFETCH_LINES: usize = 4;
 
 /// What one thread does of a call: all but the bags and the output.
 struct Bags<'a, I, B> {
+    vocab: u64,
     ids: &'a [I],
     offsets: &'a [B],
     weights: &'a [f32],
     padding: Option<u64>,
     pooling: Pooling,
     join: Join,
-    join_rows: JoinRows,
+    joiner: Joiner,
     stride: usize,
 }
 
@@ -133,13 +134,14 @@ impl Table {
             _ => Join::Add,
         };
         let work = Bags {
+            vocab: self.vocab(),
             ids,
             offsets,
             weights: weights.unwrap_or(&[]),
             padding: options.padding,
             pooling,
             join,
-            join_rows: joiner(self.dtype, kernels(options.portable)),
+            joiner: Joiner::of(self.encoding(), kernels(options.portable)),
             stride,
         };
         let read = (ids.len() as u64).saturating_mul(self.row_bytes());
@@ -158,85 +160,81 @@ impl Table {
         bags: Range<usize>,
         out: &mut [f32],
     ) -> Result<()> {
-        let resident = ResidentRows::of(self);
-        let mut values = vec![0; if resident.is_some() { 0 } else { self.row_bytes_in_memory() }];
-        let mut outs = out.chunks_mut(work.stride.max(1)).map(|out| &mut out[..self.dim()]);
+        let resident = ResidentRows::of(self, View::Parts);
         let (first, last) = (index(work.offsets[bags.start]), index(work.offsets[bags.end]));
-        let mut closed = bags.start;
-        let mut open: Option<OpenBag<'_>> = None;
-        // The plan hands out rows, not bags: one that is begun stays open to the next range.
-        let mut pool = |mut position: usize, end: usize| -> Result<()> {
-            loop {
-                let bag = match &mut open {
-                    Some(bag) => bag,
-                    None if closed == bags.end => return Ok(()),
-                    None => {
-                        let Some(sums) = outs.next() else { return Ok(()) };
-                        sums.fill(work.join.start());
-                        let end = index(work.offsets[closed + 1]);
-                        open.insert(OpenBag { sums, end, count: 0 })
-                    }
-                };
-                let until = bag.end.min(end);
-                let positions = (position..until).filter(|position| {
-                    work.padding.is_none_or(|padding| work.ids[*position].row() != padding)
-                });
-                if let Some(rows) = resident {
-                    bag.count += self.join_resident(work, rows, positions, bag.sums)?;
-                } else {
-                    for position in positions {
-                        self.read_row(work.ids[position].row(), &mut values)?;
-                        let weights = work.weights.get(position..).unwrap_or(&[]);
-                        let row = [RowParts { values: &values }];
-                        (work.join_rows)(work.join, &row, weights, bag.sums);
-                        bag.count += 1;
-                    }
-                }
-                position = until;
-                if until < bag.end {
-                    return Ok(());
-                }
-                bag.finish(work.pooling);
-                open = None;
-                closed += 1;
+        let outs = out.chunks_mut(work.stride.max(1)).map(|out| &mut out[..self.dim()]);
+        let mut pooling = Pool { work, bags, outs, open: None };
+        let ids = &work.ids[first..last];
+        self.copy_by_plan(ids, |range| match &resident {
+            Some(ResidentRows::Together(rows)) => {
+                pooling.take(rows, first, first + range.start..first + range.end)
             }
-        };
-        self.copy_by_plan(&work.ids[first..last], |range| {
-            pool(first + range.start, first + range.end)
+            Some(ResidentRows::Parted(rows)) => {
+                pooling.take(rows, first, first + range.start..first + range.end)
+            }
+            None => {
+                let start = first + range.start;
+                self.each_window(&ids[range], View::Parts, |range, rows| {
+                    pooling.take(rows, start, start + range.start..start + range.end)
+                })
+            }
         })?;
-        // Empty bags at the end have no row that would reach them.
-        pool(last, last)
+        pooling.finish();
+        Ok(())
+    }
+}
+
+/// Bags that are being pooled, in order, on one thread.
+struct Pool<'a, I, B, Outs> {
+    work: &'a Bags<'a, I, B>,
+    /// Those that are not begun.
+    bags: Range<usize>,
+    outs: Outs,
+    /// The plan hands out rows, not bags: one that is begun stays open to the next range.
+    open: Option<OpenBag<'a>>,
+}
+
+impl<'a, I: Id, B: Id, Outs: Iterator<Item = &'a mut [f32]>> Pool<'a, I, B, Outs> {
+    /// Takes the rows at a range of positions, which follows the one before. `start` is the
+    /// position where the count of `rows` begins.
+    fn take(&mut self, rows: &impl BatchRows, start: usize, range: Range<usize>) -> Result<()> {
+        let work = self.work;
+        let mut position = range.start;
+        while let Some(bag) = self.bag() {
+            let until = bag.end.min(range.end);
+            bag.take(work, rows, start, position..until)?;
+            position = until;
+            if until < bag.end {
+                break;
+            }
+            self.close();
+        }
+        Ok(())
     }
 
-    /// Joins the rows at positions of the ids, a group at a time, and counts them.
-    fn join_resident<I: Id, B: Id>(
-        &self,
-        work: &Bags<'_, I, B>,
-        rows: ResidentRows<'_>,
-        positions: impl Iterator<Item = usize>,
-        sums: &mut [f32],
-    ) -> Result<u32> {
-        let ahead = rows.ahead();
-        let mut group = [RowParts { values: &[] }; GROUP];
-        let mut weights = [0.0; GROUP];
-        let (mut filled, mut count) = (0, 0);
-        for position in positions {
-            rows.ask(work.ids, position + ahead, PREFETCH_LINES);
-            let id = work.ids[position].row();
-            let values = rows.row(id).ok_or_else(|| self.out_of_range(id, Some(position)))?;
-            group[filled] = RowParts { values };
-            if let Some(weight) = work.weights.get(position) {
-                weights[filled] = *weight;
-            }
-            filled += 1;
-            count += 1;
-            if filled == GROUP {
-                (work.join_rows)(work.join, &group, &weights, sums);
-                filled = 0;
-            }
+    /// Finishes what has no rows left: empty bags at the end have none that would reach them.
+    fn finish(&mut self) {
+        while self.bag().is_some() {
+            self.close();
         }
-        (work.join_rows)(work.join, &group[..filled], &weights[..filled], sums);
-        Ok(count)
+    }
+
+    /// The bag that is open, or the next one, opened.
+    fn bag(&mut self) -> Option<&mut OpenBag<'a>> {
+        if self.open.is_none() {
+            let bag = self.bags.next()?;
+            let sums = self.outs.next()?;
+            sums.fill(self.work.join.start());
+            let end = index(self.work.offsets[bag + 1]);
+            self.open = Some(OpenBag { sums, end, count: 0 });
+        }
+        self.open.as_mut()
+    }
+
+    fn close(&mut self) {
+        if let Some(bag) = self.open.take() {
+            bag.finish(self.work.pooling);
+        }
     }
 }
 
@@ -250,7 +248,47 @@ struct OpenBag<'a> {
 }
 
 impl OpenBag<'_> {
-    fn finish(&mut self, pooling: Pooling) {
+    /// Joins the rows at a range of positions, a group at a time, and counts them.
+    fn take<I: Id, B: Id>(
+        &mut self,
+        work: &Bags<'_, I, B>,
+        rows: &impl BatchRows,
+        start: usize,
+        range: Range<usize>,
+    ) -> Result<()> {
+        let ahead = rows.ahead();
+        let mut group = [RowParts::of(&[]); GROUP];
+        let mut weights = [0.0; GROUP];
+        let mut filled = 0;
+        for position in range {
+            let id = work.ids[position].row();
+            if work.padding == Some(id) {
+                continue;
+            }
+            if let Some(id) = work.ids.get(position + ahead) {
+                rows.ask(id.row(), PREFETCH_LINES);
+            }
+            let vocab = work.vocab;
+            group[filled] = rows.row(position - start, id).ok_or(Error::RowOutOfRange {
+                id: id.into(),
+                position: Some(position),
+                vocab,
+            })?;
+            if let Some(weight) = work.weights.get(position) {
+                weights[filled] = *weight;
+            }
+            filled += 1;
+            self.count += 1;
+            if filled == GROUP {
+                work.joiner.join(work.join, &group, &weights, self.sums);
+                filled = 0;
+            }
+        }
+        work.joiner.join(work.join, &group[..filled], &weights[..filled], self.sums);
+        Ok(())
+    }
+
+    fn finish(self, pooling: Pooling) {
         if self.count == 0 {
             self.sums.fill(0.0);
         } else if pooling == Pooling::Mean {

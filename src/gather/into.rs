@@ -3,8 +3,9 @@
 use super::ids::{Id, check_ids};
 use super::options::{GatherOptions, kernels};
 use super::pool;
+use super::rows::View;
 use super::warm::Copying;
-use crate::codec::{Decode, decoder, stream};
+use crate::codec::{Codec, Decode, Decoder, Encoding, stream};
 use crate::dtype::Output;
 use crate::error::{Error, Result};
 use crate::storage::zeros;
@@ -99,9 +100,18 @@ impl Table {
         out: &mut [O],
         options: &GatherOptions,
     ) -> Result<()> {
-        let decode = decoder::<O>(self.dtype, kernels(options.portable));
-        let streaming: Option<Decode<O>> = (self.dtype == O::DTYPE).then_some(stream);
-        self.gather_rows(ids, out, self.dim(), options, decode, streaming)
+        let encoding = self.encoding();
+        let decoder = Decoder::of(encoding, kernels(options.portable));
+        let plain = encoding == Encoding { dtype: O::DTYPE, codec: Codec::Plain };
+        let streaming = plain.then(|| Decoder::new(encoding, stream));
+        let copying = Copying {
+            row: self.dim(),
+            stride: options.row_stride.unwrap_or(self.dim()),
+            view: View::Parts,
+            decoder,
+            fence: false,
+        };
+        self.gather_rows(ids, out, options, copying, streaming)
     }
 
     /// Gathers rows as they are encoded, without padding: row `ids[i]` goes to
@@ -137,38 +147,45 @@ impl Table {
         options: &GatherOptions,
     ) -> Result<()> {
         let row = usize::try_from(self.row_bytes()).unwrap_or(usize::MAX);
-        let decode: Decode<u8> = |row, out| out.copy_from_slice(row.values);
-        self.gather_rows(ids, out, row, options, decode, None)
+        let concatenate: Decode<u8> = |_, parts, out| {
+            let (values, out) = out.split_at_mut(parts.values.len());
+            let (scales, biases) = out.split_at_mut(parts.scales.len());
+            values.copy_from_slice(parts.values);
+            scales.copy_from_slice(parts.scales);
+            biases.copy_from_slice(parts.biases);
+        };
+        let copying = Copying {
+            row,
+            stride: options.row_stride.unwrap_or(row),
+            view: View::Encoded,
+            decoder: Decoder::new(self.encoding(), concatenate),
+            fence: false,
+        };
+        self.gather_rows(ids, out, options, copying, None)
     }
 
-    /// Checks everything, then copies by one thread or several. `row` is the number of
-    /// output elements that a row fills; `streaming` replaces `decode` for large outputs.
+    /// Checks everything, then copies by one thread or several. `streaming` is the decoder
+    /// for large outputs.
     fn gather_rows<I: Id, O: bytemuck::Pod + Send>(
         &self,
         ids: &[I],
         out: &mut [O],
-        row: usize,
         options: &GatherOptions,
-        decode: Decode<O>,
-        streaming: Option<Decode<O>>,
+        mut copying: Copying<O>,
+        streaming: Option<Decoder<O>>,
     ) -> Result<()> {
         check_ids(ids, self.vocab())?;
-        let stride = options.row_stride.unwrap_or(row);
+        let Copying { row, stride, .. } = copying;
         check_output(ids.len(), out.len(), row, stride, options.row_stride.is_some())?;
         let threads = pool::threads(options.threads, self.threads)?;
         let chunk = ids.len().div_ceil(threads).max(1);
         if threads == 1 || size_of_val(out) < PARALLEL_BYTES || chunk == ids.len() {
-            let copying = Copying { row, stride, decode, fence: false };
             return self.gather_part(ids, out, copying);
         }
         let large = size_of_val(out) >= STREAM_BYTES && row * size_of::<O>() >= STREAM_ROW_BYTES;
-        let streaming = streaming.filter(|_| large);
-        let copying = Copying {
-            row,
-            stride,
-            decode: streaming.unwrap_or(decode),
-            fence: streaming.is_some(),
-        };
+        if let Some(streaming) = streaming.filter(|_| large) {
+            (copying.decoder, copying.fence) = (streaming, true);
+        }
         let outs = out.chunks_mut(chunk.saturating_mul(stride).max(1));
         pool::in_parallel(ids.chunks(chunk).zip(outs).collect(), |(ids, out)| {
             self.gather_part(ids, out, copying)

@@ -11,7 +11,9 @@ mod options;
 mod plan;
 mod pool;
 mod prefetch;
+mod rows;
 mod warm;
+mod window;
 
 pub use bag::Pooling;
 pub use ids::Id;

@@ -81,9 +81,10 @@ impl Table {
 
     /// Asks for the rows of checked ids; nothing waits for them.
     pub(super) fn ask_for<I: Id>(&self, ids: &[I], ahead: &mut ReadAhead) {
-        let plane = &self.layout.values;
-        for place in ids.iter().filter_map(|id| plane.place(id.row())) {
-            ahead.add(place.file, place.offset, plane.row_bytes());
+        for plane in self.layout.planes() {
+            for place in ids.iter().filter_map(|id| plane.place(id.row())) {
+                ahead.add(place.file, place.offset, plane.row_bytes());
+            }
         }
         ahead.start(&self.files);
     }

@@ -113,8 +113,11 @@ impl Table {
         start: u64,
         end: u64,
     ) -> impl Iterator<Item = (&StoredFile, Stretch)> {
-        let plane = &self.layout.values;
-        plane.extents().iter().filter_map(move |extent| {
+        let extents = self
+            .layout
+            .planes()
+            .flat_map(|plane| plane.extents().iter().map(move |extent| (plane, extent)));
+        extents.filter_map(move |(plane, extent)| {
             let first = start.max(extent.first);
             let last = end.min(extent.first + extent.rows).checked_sub(1)?;
             if first > last {

@@ -66,13 +66,14 @@ pub(super) fn describe(
     let values =
         Plane::new(row_bytes, row_bytes, vec![extent], &[file.bytes()]).ok_or_else(too_large)?;
     let dim = usize::try_from(dim).map_err(|_| too_large())?;
+    let layout = Layout::of_values(vocab, dim, values).ok_or_else(too_large)?;
     Ok(FoundTable {
         format: FORMAT,
         files: vec![file],
         tensor: tensor.name.to_owned(),
         dtype,
         codec,
-        layout: Layout { vocab, dim, values },
+        layout,
         tokens: None,
         tokenizer: None,
     })

@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 
 use half::{bf16, f16};
 
-use crate::codec::{Decode, RowParts, plain};
+use crate::codec::{Decode, Encoding, RowParts, plain};
 use crate::dtype::{DType, Element};
 
 /// The decoder of a dtype for this CPU, or `None` where the portable one is as good.
@@ -32,18 +32,18 @@ pub(in crate::codec) fn decoder<O: Element>(dtype: DType) -> Option<Decode<O>> {
 
 /// The kernels as plain functions, for [`decoder`] alone.
 mod checked {
-    use super::{Element, RowParts};
+    use super::{Element, Encoding, RowParts};
 
     macro_rules! checked {
         ($($kernel:ident)*) => {
-            $(pub(super) fn $kernel<O: Element>(row: RowParts<'_>, out: &mut [O]) {
+            $(pub(super) fn $kernel<O: Element>(_: Encoding, row: RowParts<'_>, out: &mut [O]) {
                 // The same type under its own name: `decoder` has compared the dtypes.
                 let out = bytemuck::cast_slice_mut(out);
                 // SAFETY: `decoder`, the only one to name this function, has found AVX2 and
                 // F16C on this CPU.
                 #[allow(unsafe_code)]
                 unsafe {
-                    super::$kernel(row, out);
+                    super::$kernel(row.values, out);
                 }
             })*
         };
@@ -53,30 +53,30 @@ mod checked {
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn f16_to_f32(row: RowParts<'_>, out: &mut [f32]) {
-    let (eights, rest) = row.values[..out.len() * 2].as_chunks::<16>();
+fn f16_to_f32(values: &[u8], out: &mut [f32]) {
+    let (eights, rest) = values[..out.len() * 2].as_chunks::<16>();
     let (outs, out_rest) = out.as_chunks_mut::<8>();
     for (eight, out) in eights.iter().zip(outs) {
         let eight: __m128i = bytemuck::cast(*eight);
         *out = bytemuck::cast(_mm256_cvtph_ps(eight));
     }
-    plain::convert::<f16, f32>(RowParts { values: rest }, out_rest);
+    plain::convert_values::<f16, f32>(rest, out_rest);
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn f32_to_f16(row: RowParts<'_>, out: &mut [f16]) {
-    let (eights, rest) = row.values[..out.len() * 4].as_chunks::<32>();
+fn f32_to_f16(values: &[u8], out: &mut [f16]) {
+    let (eights, rest) = values[..out.len() * 4].as_chunks::<32>();
     let (outs, out_rest) = out.as_chunks_mut::<8>();
     for (eight, out) in eights.iter().zip(outs) {
         let eight = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(bytemuck::cast(*eight));
         *out = bytemuck::cast(eight);
     }
-    plain::convert::<f32, f16>(RowParts { values: rest }, out_rest);
+    plain::convert_values::<f32, f16>(rest, out_rest);
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn bf16_to_f32(row: RowParts<'_>, out: &mut [f32]) {
-    let (eights, rest) = row.values[..out.len() * 2].as_chunks::<16>();
+fn bf16_to_f32(values: &[u8], out: &mut [f32]) {
+    let (eights, rest) = values[..out.len() * 2].as_chunks::<16>();
     let (outs, out_rest) = out.as_chunks_mut::<8>();
     for (eight, out) in eights.iter().zip(outs) {
         let wide = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bytemuck::cast(*eight)));
@@ -86,18 +86,18 @@ fn bf16_to_f32(row: RowParts<'_>, out: &mut [f32]) {
         let quiet = _mm256_and_ps(nan, _mm256_set1_ps(f32::from_bits(0x0040_0000)));
         *out = bytemuck::cast(_mm256_or_ps(wide, quiet));
     }
-    plain::convert::<bf16, f32>(RowParts { values: rest }, out_rest);
+    plain::convert_values::<bf16, f32>(rest, out_rest);
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn f32_to_bf16(row: RowParts<'_>, out: &mut [bf16]) {
-    plain::convert::<f32, bf16>(row, out);
+fn f32_to_bf16(values: &[u8], out: &mut [bf16]) {
+    plain::convert_values::<f32, bf16>(values, out);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Kernels;
+    use crate::codec::{Codec, Kernels};
 
     /// Bits of every kind: random ones, and the neighbours of every power of two, of the
     /// infinities and of zero, both signs.
@@ -121,6 +121,7 @@ mod tests {
     fn compare<O: Element>(dtype: DType, encoded: &[u8], oracle: impl Fn(usize) -> O) {
         let fast = decoder::<O>(dtype);
         let portable = plain::decoder::<O>(dtype, Kernels::Portable);
+        let encoding = Encoding { dtype, codec: Codec::Plain };
         let count = encoded.len() / dtype.size();
         let cuts = [1, 7, 8, 9, 15, 16, 17, 31, 33, 100, 1023];
         for shift in 0..4 {
@@ -133,7 +134,7 @@ mod tests {
                     let start = shift + at * dtype.size();
                     let values = &moved[start..start + length * dtype.size()];
                     let mut out = vec![O::from_f32(7.0); length + 1];
-                    decode(RowParts { values }, &mut out[..length]);
+                    decode(encoding, RowParts::of(values), &mut out[..length]);
                     for (index, got) in out[..length].iter().enumerate() {
                         let expected = oracle(at + index);
                         assert!(
