@@ -77,7 +77,7 @@ impl Ids {
             return Self::of_array(given, meaning, numpy, false);
         }
         let torch = is_tensor(given)?;
-        let array = as_array(given, numpy, torch)?;
+        let array = as_array(given, torch)?;
         Self::of_array(&array, meaning, numpy, torch)
     }
 
@@ -114,7 +114,6 @@ impl Ids {
 /// Python's object as a numpy array, shared where it can be.
 fn as_array<'py>(
     given: &Bound<'py, PyAny>,
-    numpy: &Numpy,
     torch: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = given.py();

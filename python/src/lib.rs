@@ -3,10 +3,11 @@
 
 use pyo3::prelude::*;
 
-mod arguments;
+mod bags;
 mod convert;
 mod dtype;
 mod error;
+mod gather;
 mod ids;
 mod numpy;
 mod open;

@@ -15,9 +15,11 @@ use crate::view;
 #[derive(Clone)]
 pub(crate) struct Opening {
     pub(crate) path: PathBuf,
+    /// The same, wherever the process goes.
+    pub(crate) absolute: PathBuf,
     tensor: Option<String>,
     access: String,
-    pub(crate) threads: Option<usize>,
+    threads: Option<usize>,
     temperature: Option<String>,
     rss_budget: Option<u64>,
     allow_network_map: bool,
@@ -82,7 +84,7 @@ fn unknown(option: &str, found: &str, expected: &str) -> PyErr {
 }
 
 /// The threads that were asked for, or those that `EMBMAP_NUM_THREADS` says.
-pub(crate) fn threads(asked: Option<usize>) -> PyResult<Option<usize>> {
+fn threads(asked: Option<usize>) -> PyResult<Option<usize>> {
     if asked.is_some() {
         return Ok(asked);
     }
@@ -121,6 +123,7 @@ pub(crate) fn open(
     follow_links: bool,
 ) -> PyResult<Table> {
     let opening = Opening {
+        absolute: std::path::absolute(&path).unwrap_or_else(|_| path.clone()),
         path,
         tensor,
         access: access.to_owned(),
