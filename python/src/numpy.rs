@@ -8,7 +8,6 @@ use pyo3::types::{PyTuple, PyType};
 pub(crate) struct Numpy {
     pub(crate) ndarray: Py<PyType>,
     pub(crate) generic: Py<PyType>,
-    pub(crate) bool_: Py<PyType>,
     pub(crate) array: Py<PyAny>,
     pub(crate) dtype: Py<PyAny>,
     pub(crate) int16: Py<PyAny>,
@@ -24,7 +23,6 @@ impl Numpy {
             Ok(Numpy {
                 ndarray: numpy.getattr("ndarray")?.cast_into()?.unbind(),
                 generic: numpy.getattr("generic")?.cast_into()?.unbind(),
-                bool_: numpy.getattr("bool_")?.cast_into()?.unbind(),
                 array: numpy.getattr("array")?.unbind(),
                 int16: dtype.call1(("int16",))?.unbind(),
                 dtype: dtype.unbind(),
