@@ -70,7 +70,7 @@ fn os_error(source: &io::Error, path: &Path, before: &str) -> Option<PyErr> {
     let errno = source.raw_os_error()?;
     let text = source.to_string();
     let text = text.strip_suffix(&format!(" (os error {errno})")).unwrap_or(&text);
-    Some(PyOSError::new_err((errno, format!("{before}{text}"), path.to_path_buf())))
+    Some(PyOSError::new_err((errno, format!("{before}{text}"), path.as_os_str().to_owned())))
 }
 
 fn message(error: &Error) -> String {

@@ -65,6 +65,11 @@ impl Ids {
         Ids { shape: vec![rows.len()], rows, torch: false }
     }
 
+    fn of_shape(mut self, shape: Vec<usize>) -> Self {
+        self.shape = shape;
+        self
+    }
+
     /// Takes over whatever Python has for ids.
     ///
     /// # Errors
@@ -81,14 +86,23 @@ impl Ids {
         Self::of_array(&array, meaning, numpy, torch)
     }
 
+    /// Takes over the ids of a numpy array.
     fn of_array(
         array: &Bound<'_, PyAny>,
         meaning: Meaning,
         numpy: &Numpy,
         torch: bool,
     ) -> PyResult<Self> {
-        // What numpy cannot lend, as dates and objects, are no integers either.
-        let buffer = PyUntypedBuffer::get(array).map_err(|_| no_integers(array))?;
+        let Ok(buffer) = PyUntypedBuffer::get(array) else {
+            // An array of no dimension has no shape that could be lent.
+            if array.getattr("ndim")?.eq(0)? {
+                let one = array.call_method1("reshape", (1,))?;
+                let ids = Self::of_array(&one, meaning, numpy, torch)?;
+                return Ok(ids.of_shape(Vec::new()));
+            }
+            // What numpy cannot lend, as dates and objects, are no integers either.
+            return Err(no_integers(array));
+        };
         let mut rows = SPARE.take();
         rows.clear();
         if fill(&buffer, meaning, &mut rows)? {
