@@ -2,13 +2,16 @@
 //!
 //! A page that is new to a process costs more than the rows that are copied into it, so a
 //! block that an array has given up is kept for the next output. A block leaves Python only
-//! when the last array over it is gone, and none is handed out twice.
+//! when the last array over it is gone, and none is handed out twice. What is kept is the
+//! system's to take back when it runs short.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use memmap2::MmapMut;
 use pyo3::prelude::*;
+
+use crate::view;
 
 /// The bytes below which an output is a small block of the allocator, and is not kept.
 const SMALL: usize = 16 << 10;
@@ -23,7 +26,7 @@ const PAGE: usize = 2 << 20;
 const MOST_KEPT: usize = 16;
 
 /// The bytes that are kept where nothing was said.
-const KEPT_BYTES: usize = 256 << 20;
+const KEPT_BYTES: usize = 1 << 30;
 
 static LIMIT: AtomicUsize = AtomicUsize::new(KEPT_BYTES);
 static KEPT: Mutex<Kept> = Mutex::new(Kept { blocks: Vec::new(), bytes: 0 });
@@ -39,7 +42,8 @@ enum Block {
     Mapped(MmapMut),
 }
 
-/// Memory of an output: `bytes` bytes, aligned for every dtype, of unknown content.
+/// Memory of an output: `bytes` bytes, aligned for every dtype, of unknown content that may
+/// change until it is written: who has one writes all of it before anybody reads.
 pub(crate) struct Output {
     /// Taken when it is dropped.
     block: Option<Block>,
@@ -117,6 +121,9 @@ fn keep(block: Block) {
     let limit = LIMIT.load(Ordering::Relaxed);
     if block.bytes() > limit {
         return;
+    }
+    if let Block::Mapped(map) = &block {
+        let _ = view::offer_back(map);
     }
     let mut dropped = Vec::new();
     if let Ok(mut kept) = KEPT.try_lock() {

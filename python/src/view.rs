@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 use embmap::{OpenOptions, Table};
+use memmap2::MmapMut;
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
@@ -98,6 +99,19 @@ impl LentOutput {
         // that Python may do both.
         unsafe { fill(view, slf.as_any(), start, length, false, flags) }
     }
+}
+
+/// Tells the system that it may take the pages of a block that nobody uses, if it runs short.
+/// Until it does they stay, and cost nothing to use again.
+pub(crate) fn offer_back(block: &MmapMut) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    // SAFETY: what a page holds is lost where the system takes it, and it reads as zeros then,
+    // until it is written to. No array is over the block any more, and an `Output` made of it
+    // again is written before it is read.
+    unsafe {
+        block.unchecked_advise(memmap2::UncheckedAdvice::Free)?;
+    }
+    Ok(())
 }
 
 /// Fills a view with bytes that `owner` owns.
