@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::checks::CheckPlan;
 use crate::error::{Error, Result};
@@ -15,6 +16,10 @@ use crate::table::{
     Access, Budget, Patience, SectionInfo, Table, TableInfo, Temperature, TextSource, TokenSource,
 };
 use crate::tokens::{TokenParts, encode_tokens};
+
+/// How long the threads of large gathers wait for the next one, where nothing was said: about
+/// what it costs to wake one.
+const SPIN: Duration = Duration::from_micros(50);
 
 /// How to open a table.
 ///
@@ -39,6 +44,7 @@ pub struct OpenOptions {
     source: SourceOptions,
     access: Option<Access>,
     threads: Option<usize>,
+    spin: Option<Duration>,
     temperature: Temperature,
     rss_budget: Option<u64>,
     allow_network_map: bool,
@@ -70,6 +76,28 @@ impl OpenOptions {
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
+        self
+    }
+
+    /// How long the threads of large gathers wait for the next one before they sleep; 50
+    /// microseconds unless said.
+    ///
+    /// Waking a thread costs as much, so that gathers in close succession are faster, and
+    /// those of 100 KiB and more can be shared at all. While they wait, threads use their cores;
+    /// zero lets them sleep at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), embmap::Error> {
+    /// let table = embmap::OpenOptions::new().spin(Duration::ZERO).open("fixtures/minilm-2k")?;
+    /// # assert_eq!(table.vocab(), 2003);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn spin(mut self, time: Duration) -> Self {
+        self.spin = Some(time);
         self
     }
 
@@ -205,6 +233,7 @@ impl OpenOptions {
             _ => from_source(source::open(path, &self.source)?, path)?,
         };
         table.threads = self.threads;
+        table.spin = self.spin.unwrap_or(SPIN);
         table.temperature = self.temperature;
         table.budget = self.rss_budget.map(Budget::new);
         Ok(table)
@@ -328,6 +357,7 @@ fn from_emb(file: StoredFile) -> Result<Table> {
         checks: check_plan(&header),
         access: Access::Read,
         threads: None,
+        spin: SPIN,
         temperature: Temperature::default(),
         patience: Patience::default(),
         budget: None,
@@ -369,6 +399,7 @@ fn from_source(found: FoundTable, path: &Path) -> Result<Table> {
         checks: CheckPlan::default(),
         access: Access::Read,
         threads: None,
+        spin: SPIN,
         temperature: Temperature::default(),
         patience: Patience::default(),
         budget: None,

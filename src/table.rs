@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::checks::CheckPlan;
 use crate::codec::{Codec, Encoding};
@@ -52,6 +53,8 @@ pub struct Table {
     pub(crate) checks: CheckPlan,
     pub(crate) access: Access,
     pub(crate) threads: Option<usize>,
+    /// How long threads wait for the next large gather.
+    pub(crate) spin: Duration,
     pub(crate) temperature: Temperature,
     pub(crate) patience: Patience,
     pub(crate) budget: Option<Budget>,

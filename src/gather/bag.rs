@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 use super::ids::{Id, check_ids, check_ids_but};
-use super::into::{PARALLEL_BYTES, check_output};
+use super::into::check_output;
 use super::options::{BagOptions, kernels};
-use super::pool;
 use super::rows::{BatchRows, ResidentRows, View};
 use crate::codec::{GROUP, Join, Joiner, RowParts};
 use crate::error::{Error, Result};
@@ -127,7 +126,7 @@ impl Table {
         let bags = offsets.len() - 1;
         let stride = options.row_stride.unwrap_or(self.dim());
         check_output(bags, out.len(), self.dim(), stride, options.row_stride.is_some())?;
-        let threads = pool::threads(options.threads, self.threads)?;
+        let crew = self.crew(options.threads)?;
         let join = match (pooling, weights) {
             (Pooling::Max, _) => Join::Max,
             (_, Some(_)) => Join::AddWeighted,
@@ -145,12 +144,12 @@ impl Table {
             stride,
         };
         let read = (ids.len() as u64).saturating_mul(self.row_bytes());
-        if threads == 1 || bags < 2 || read.max(size_of_val(out) as u64) < PARALLEL_BYTES as u64 {
+        let bytes = usize::try_from(read).unwrap_or(usize::MAX).max(size_of_val(out));
+        if bags < 2 || !crew.pays_for(bytes)? {
             return self.pool_bags(&work, 0..bags, out);
         }
-        pool::in_parallel(divide(offsets, threads, stride, out), |(bags, out)| {
-            self.pool_bags(&work, bags, out)
-        })
+        let parts = divide(offsets, self.parts(crew, bytes), stride, out);
+        crew.work(parts, |(bags, out)| self.pool_bags(&work, bags, out))
     }
 
     /// Pools the rows of checked bags, in order, on this thread.
@@ -306,21 +305,21 @@ fn index<B: Id>(offset: B) -> usize {
     usize::try_from(offset.row()).unwrap_or(usize::MAX)
 }
 
-/// Divides the bags into one run a thread, each of about as many ids and bags as the others,
-/// with the part of the output that it fills.
+/// Divides the bags into parts, each of about as many ids and bags as the others, with what
+/// it fills of the output.
 fn divide<'a, B: Id>(
     offsets: &[B],
-    threads: usize,
+    most: usize,
     stride: usize,
     mut out: &'a mut [f32],
 ) -> Vec<(Range<usize>, &'a mut [f32])> {
     let bags = offsets.len() - 1;
     // A bag costs its rows, and one row of output.
     let cost = |bag: usize| index(offsets[bag]) as u128 + bag as u128;
-    let mut parts = Vec::with_capacity(threads.min(bags));
+    let mut parts = Vec::with_capacity(most.min(bags));
     let mut start = 0;
-    for thread in 1..=threads as u128 {
-        let share = cost(bags) * thread / threads as u128;
+    for part in 1..=most as u128 {
+        let share = cost(bags) * part / most as u128;
         let end = start + partition_point(start..bags, |bag| cost(bag + 1) <= share);
         if end > start {
             let length = (end - start).saturating_mul(stride).min(out.len());

@@ -2,17 +2,18 @@
 
 use super::ids::{Id, check_ids};
 use super::options::{GatherOptions, kernels};
-use super::pool;
+use super::pool::{self, Crew};
 use super::rows::View;
 use super::warm::Copying;
 use crate::codec::{Codec, Decode, Decoder, Encoding, stream};
 use crate::dtype::Output;
 use crate::error::{Error, Result};
 use crate::storage::zeros;
-use crate::table::Table;
+use crate::table::{Access, Table};
 
-/// The bytes of output from which several threads pay for waking them.
-pub(super) const PARALLEL_BYTES: usize = 1 << 20;
+/// The bytes of a part, and the most parts for a thread.
+const PART_BYTES: usize = 256 << 10;
+const PARTS: usize = 8;
 
 /// The bytes of output from which it is written past the caches, where several threads write:
 /// more than their share of a last-level cache, so that it would not be found there anyway.
@@ -177,19 +178,36 @@ impl Table {
         check_ids(ids, self.vocab())?;
         let Copying { row, stride, .. } = copying;
         check_output(ids.len(), out.len(), row, stride, options.row_stride.is_some())?;
-        let threads = pool::threads(options.threads, self.threads)?;
-        let chunk = ids.len().div_ceil(threads).max(1);
-        if threads == 1 || size_of_val(out) < PARALLEL_BYTES || chunk == ids.len() {
+        let crew = self.crew(options.threads)?;
+        let bytes = size_of_val(out);
+        if ids.len() < 2 || !crew.pays_for(bytes)? {
             return self.gather_part(ids, out, copying);
         }
-        let large = size_of_val(out) >= STREAM_BYTES && row * size_of::<O>() >= STREAM_ROW_BYTES;
+        let large = bytes >= STREAM_BYTES && row * size_of::<O>() >= STREAM_ROW_BYTES;
         if let Some(streaming) = streaming.filter(|_| large) {
             (copying.decoder, copying.fence) = (streaming, true);
         }
+        let chunk = ids.len().div_ceil(self.parts(crew, bytes));
         let outs = out.chunks_mut(chunk.saturating_mul(stride).max(1));
-        pool::in_parallel(ids.chunks(chunk).zip(outs).collect(), |(ids, out)| {
+        crew.work(ids.chunks(chunk).zip(outs).collect(), |(ids, out)| {
             self.gather_part(ids, out, copying)
         })
+    }
+
+    /// The threads for a call.
+    pub(super) fn crew(&self, of_call: Option<usize>) -> Result<Crew> {
+        Ok(Crew { threads: pool::threads(of_call, self.threads)?, spin: self.spin })
+    }
+
+    /// The parts to divide work on so many bytes into: a few for each thread, so that those
+    /// that start late do less. Rows that are read at each call want one run a thread.
+    pub(super) fn parts(&self, crew: Crew, bytes: usize) -> usize {
+        match self.access {
+            Access::Map | Access::Memory => {
+                (bytes / PART_BYTES).clamp(crew.threads, crew.threads.saturating_mul(PARTS))
+            }
+            Access::Read => crew.threads,
+        }
     }
 
     /// Copies one thread's part of a batch.

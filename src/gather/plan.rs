@@ -139,6 +139,7 @@ impl<I: Id> Plan<'_, I> {
     /// Copies window by window, each asked for while the one before is copied, to the end or
     /// until the rows are warm.
     fn copy_cold(&mut self, copy: &mut impl FnMut(Range<usize>) -> Result<()>) -> Result<()> {
+        let _run = self.table.patience.cold_run();
         let mut ahead = ReadAhead::new();
         waited(Waits::Reads);
         let mut asked = self.ask(self.done, &mut ahead);

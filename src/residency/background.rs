@@ -4,6 +4,7 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::table::Table;
@@ -26,8 +27,16 @@ struct Shared {
     bytes: AtomicU64,
 }
 
+/// How long the filling stands back for gathers of cold rows, all in all: longer than a first
+/// batch takes, and short beside filling a table that is worth it.
+const PATIENCE: Duration = Duration::from_millis(100);
+const NAP: Duration = Duration::from_micros(500);
+
 impl Table {
     /// Starts a thread that does what [`warm`](Table::warm) does, while gathers go on.
+    ///
+    /// The first cold gathers have the device to themselves, as far as they take no more than
+    /// a tenth of a second.
     ///
     /// # Errors
     ///
@@ -52,8 +61,13 @@ impl Table {
         let thread = std::thread::Builder::new()
             .name("embmap-warm".to_owned())
             .spawn(move || {
+                let mut patient = PATIENCE;
                 table.warm_while(start, end, |bytes| {
                     told.bytes.fetch_add(bytes, Ordering::Relaxed);
+                    while table.patience.is_reading() && !patient.is_zero() {
+                        std::thread::sleep(NAP);
+                        patient = patient.saturating_sub(NAP);
+                    }
                     !told.stop.load(Ordering::Relaxed)
                 })
             })

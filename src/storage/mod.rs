@@ -6,6 +6,7 @@
 mod ahead;
 mod batch;
 mod file;
+mod fill;
 mod heap;
 mod map;
 mod network;

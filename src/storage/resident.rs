@@ -2,11 +2,7 @@
 
 use super::ahead::page_bytes;
 use super::file::StoredFile;
-use super::scan::Scan;
 use crate::error::{Error, Result};
-
-/// The bytes that are read at once when a stretch is filled.
-const FILL: usize = 1 << 20;
 
 /// The bytes that are looked at, or brought into the page tables, in one system call.
 const STRIDE: u64 = 256 << 20;
@@ -40,24 +36,6 @@ impl StoredFile {
     /// system does not tell.
     pub(crate) fn mapped_bytes(&self) -> Result<Option<u64>> {
         system::mapped_bytes(self).map_err(|source| Error::io("inspect", self.path(), source))
-    }
-
-    /// Reads the bytes from `start` to `end` in order, for the page cache to hold them.
-    /// Stops where `go_on`, told the bytes read in each step, says no.
-    pub(crate) fn fill(
-        &self,
-        start: u64,
-        end: u64,
-        mut go_on: impl FnMut(u64) -> bool,
-    ) -> Result<bool> {
-        let mut scan = Scan::new(self, start, end, FILL);
-        while let Some((_, piece)) = scan.next()? {
-            let bytes = piece.len() as u64;
-            if !go_on(bytes) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Brings the bytes from `start` to `end` into the page cache and the page tables.

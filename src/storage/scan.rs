@@ -17,8 +17,25 @@ impl<'a> Scan<'a> {
     /// A scan of the bytes from `start` to `end`, in pieces of `piece` bytes; the last one
     /// may be shorter.
     pub(crate) fn new(file: &'a StoredFile, start: u64, end: u64, piece: usize) -> Self {
+        Scan::reusing(file, start, end, piece, Vec::new())
+    }
+
+    /// As [`new`](Scan::new), with the buffer of an earlier scan.
+    pub(crate) fn reusing(
+        file: &'a StoredFile,
+        start: u64,
+        end: u64,
+        piece: usize,
+        mut buffer: Vec<u8>,
+    ) -> Self {
         let piece = usize::try_from(end.saturating_sub(start)).unwrap_or(piece).min(piece);
-        Scan { file, offset: start, end, buffer: vec![0; piece] }
+        buffer.resize(piece, 0);
+        Scan { file, offset: start, end, buffer }
+    }
+
+    /// The buffer, for another scan.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
     }
 
     /// The next piece and its offset in the file, or `None` at the end.

@@ -45,12 +45,25 @@ pub enum Temperature {
 /// One relaxed number, written only when it changes. Threads that overwrite each other's
 /// findings cost time at most.
 #[derive(Debug)]
-pub(crate) struct Patience(AtomicU32);
+pub(crate) struct Patience {
+    rows: AtomicU32,
+    /// The runs of cold rows that are being copied now.
+    cold: AtomicU32,
+}
+
+/// A run of cold rows that is being copied, as long as this lives.
+pub(crate) struct ColdRun<'a>(&'a AtomicU32);
+
+impl Drop for ColdRun<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Default for Patience {
     /// A table that was just opened may well be cold, and a few rows show it.
     fn default() -> Self {
-        Patience(AtomicU32::new(Patience::FIRST))
+        Patience { rows: AtomicU32::new(Patience::FIRST), cold: AtomicU32::new(0) }
     }
 }
 
@@ -64,13 +77,24 @@ impl Patience {
 
     #[inline]
     pub(crate) fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.rows.load(Ordering::Relaxed)
     }
 
     #[inline]
     pub(crate) fn set(&self, rows: u32) {
         if self.get() != rows {
-            self.0.store(rows, Ordering::Relaxed);
+            self.rows.store(rows, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a run of cold rows until what it returns is dropped.
+    pub(crate) fn cold_run(&self) -> ColdRun<'_> {
+        self.cold.fetch_add(1, Ordering::Relaxed);
+        ColdRun(&self.cold)
+    }
+
+    /// True while a gather copies rows that have to be read first.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.cold.load(Ordering::Relaxed) > 0
     }
 }
