@@ -1,6 +1,7 @@
 //! `embmap.open` and `embmap.tensors`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use embmap::{Access, OpenOptions, Temperature};
 use pyo3::exceptions::PyValueError;
@@ -22,6 +23,7 @@ pub(crate) struct Opening {
     threads: Option<usize>,
     temperature: Option<String>,
     rss_budget: Option<u64>,
+    spin: Option<f64>,
     allow_network_map: bool,
     follow_links: bool,
 }
@@ -35,6 +37,7 @@ impl Opening {
         keywords.set_item("threads", self.threads)?;
         keywords.set_item("temperature", &self.temperature)?;
         keywords.set_item("rss_budget", self.rss_budget)?;
+        keywords.set_item("spin", self.spin)?;
         keywords.set_item("allow_network_map", self.allow_network_map)?;
         keywords.set_item("follow_links", self.follow_links)?;
         Ok(keywords)
@@ -52,6 +55,11 @@ impl Opening {
         }
         if let Some(bytes) = self.rss_budget {
             options = options.rss_budget(bytes);
+        }
+        if let Some(seconds) = self.spin {
+            let time = Duration::try_from_secs_f64(seconds)
+                .map_err(|error| PyValueError::new_err(format!("spin: {error}")))?;
+            options = options.spin(time);
         }
         let temperature = match self.temperature.as_deref() {
             None => Temperature::Measured,
@@ -107,7 +115,7 @@ fn threads(asked: Option<usize>) -> PyResult<Option<usize>> {
 /// access="read" reads each row when it is asked for, and access="memory" takes a copy.
 #[pyfunction]
 #[pyo3(signature = (
-    path, *, tensor=None, access="map", threads=None, temperature=None, rss_budget=None,
+    path, *, tensor=None, access="map", threads=None, temperature=None, rss_budget=None, spin=None,
     allow_network_map=false, follow_links=false
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -119,6 +127,7 @@ pub(crate) fn open(
     threads: Option<usize>,
     temperature: Option<String>,
     rss_budget: Option<u64>,
+    spin: Option<f64>,
     allow_network_map: bool,
     follow_links: bool,
 ) -> PyResult<Table> {
@@ -130,6 +139,7 @@ pub(crate) fn open(
         threads,
         temperature,
         rss_budget,
+        spin,
         allow_network_map,
         follow_links,
     };

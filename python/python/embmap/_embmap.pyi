@@ -137,6 +137,7 @@ def open(
     threads: int | None = None,
     temperature: Literal["warm", "cold"] | None = None,
     rss_budget: int | None = None,
+    spin: float | None = None,
     allow_network_map: bool = False,
     follow_links: bool = False,
 ) -> Table: ...
