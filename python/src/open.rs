@@ -76,12 +76,8 @@ impl Opening {
             "map" => py.detach(|| view::map(options, path)),
             "memory" => py.detach(|| options.access(Access::Memory).open(path)),
             "read" => py.detach(|| options.access(Access::Read).open(path)),
-            "direct" => {
-                return Err(PyValueError::new_err(
-                    "access: this version cannot read past the page cache; use \"map\" or \"read\"",
-                ));
-            }
-            other => return Err(unknown("access", other, "\"map\", \"read\" or \"memory\"")),
+            "direct" => py.detach(|| options.access(Access::Direct).open(path)),
+            other => return Err(unknown("access", other, "\"map\", \"read\", \"direct\" or \"memory\"")),
         };
         opened.map_err(raised)
     }
@@ -112,7 +108,8 @@ fn threads(asked: Option<usize>) -> PyResult<Option<usize>> {
 /// With access="map", the default, nothing may write to the files or cut them while the table
 /// or an array over it is in use: rows would change, or the process would be ended by a signal.
 /// Replacing a file by rename is fine, and is what embmap does. Where that cannot be promised,
-/// access="read" reads each row when it is asked for, and access="memory" takes a copy.
+/// access="read" reads each row when it is asked for, access="direct" does so past the page
+/// cache, for tables that never fit in memory, and access="memory" takes a copy.
 #[pyfunction]
 #[pyo3(signature = (
     path, *, tensor=None, access="map", threads=None, temperature=None, rss_budget=None, spin=None,

@@ -202,7 +202,7 @@ impl Table {
         Ok(self.get()?.table.codec().name())
     }
 
-    /// How the bytes are reached: "map", "read" or "memory".
+    /// How the bytes are reached: "map", "read", "direct" or "memory".
     #[getter]
     fn access(&self) -> PyResult<&'static str> {
         Ok(self.get()?.table.access().name())

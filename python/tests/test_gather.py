@@ -100,7 +100,7 @@ def test_out_that_does_not_fit_is_refused(table: embmap.Table) -> None:
     assert (good == 7).all()
 
 
-@pytest.mark.parametrize("access", ["map", "memory", "read"])
+@pytest.mark.parametrize("access", ["map", "memory", "read", "direct"])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_large_gathers_are_the_same_with_any_threads(
     tmp_path: Path, access: str, threads: int

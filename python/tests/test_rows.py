@@ -31,7 +31,7 @@ def test_a_table_tells_what_it_is(minilm: embmap.Table) -> None:
     assert "2003 x 384 f16, safetensors" in repr(minilm)
 
 
-@pytest.mark.parametrize("access", ["map", "memory", "read"])
+@pytest.mark.parametrize("access", ["map", "memory", "read", "direct"])
 def test_every_key_gives_what_numpy_gives(vectors: np.ndarray, table: embmap.Table, access: str) -> None:
     table = embmap.open(table.path, access=access)
     bounds = [None, 0, 1, 5, 999, 1000, 1001, -1, -7, -1000, -1001]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use embmap::{Access, Error, OpenOptions, Table};
 
 use super::console::Console;
@@ -27,13 +27,27 @@ pub(crate) struct OpeningArgs {
     /// Follow links that lead out of a model directory
     #[arg(long, help_heading = "Opening")]
     follow_links: bool,
-    /// Read the files instead of mapping them
-    #[arg(long, help_heading = "Opening")]
+    /// How rows are reached [default: map, or read where that cannot be]
+    #[arg(long, value_name = "HOW", help_heading = "Opening")]
+    access: Option<Reach>,
+    /// Read the files instead of mapping them: --access read
+    #[arg(long, conflicts_with = "access", help_heading = "Opening")]
     no_map: bool,
     /// Threads for large gathers [default: one for each core]
     #[arg(short = 'j', long, value_name = "N", help_heading = "Opening")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+}
+
+/// How rows are reached.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Reach {
+    /// Mapped: the fastest where rows are in memory
+    Map,
+    /// Read at each use
+    Read,
+    /// Read past the page cache: for tables that never fit in memory
+    Direct,
 }
 
 impl TableArgs {
@@ -50,7 +64,7 @@ impl TableArgs {
 
     /// Opens the table for rows here and there: mapped, where that is possible.
     pub(crate) fn open(&self, console: &Console) -> Result<Table> {
-        if self.opening.no_map {
+        if self.opening.no_map || self.opening.access.is_some_and(|reach| reach != Reach::Map) {
             return self.open_unmapped();
         }
         match self.map() {
@@ -66,7 +80,9 @@ impl TableArgs {
     /// Opens the table without a map. Scans do so always: a file that is cut meanwhile is an
     /// error then and not a signal.
     pub(crate) fn open_unmapped(&self) -> Result<Table> {
-        Ok(self.options().access(Access::Read).open(&self.path)?)
+        let direct = self.opening.access == Some(Reach::Direct);
+        let access = if direct { Access::Direct } else { Access::Read };
+        Ok(self.options().access(access).open(&self.path)?)
     }
 
     #[allow(unsafe_code)]

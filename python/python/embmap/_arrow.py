@@ -180,7 +180,8 @@ def _missing(array: _Array, start: int, count: int) -> np.ndarray[Any, Any]:
     first = start // 8
     bits = _buffer(array, 0, np.uint8, first, -(-(start + count) // 8) - first)
     valid = np.unpackbits(bits, bitorder="little")[start - first * 8 :][:count]
-    return valid == 0
+    missing: np.ndarray[Any, Any] = valid == 0
+    return missing
 
 
 def _vectors(schema: _Schema, array: _Array, start: int, count: int, dim: int) -> _Floats:

@@ -24,6 +24,8 @@ _Numbers: TypeAlias = _Tensor | npt.ArrayLike
 _DType: TypeAlias = str | type[Any] | np.dtype[Any] | Any
 _Access: TypeAlias = Literal["map", "read", "memory", "direct"]
 
+__all__ = ["FormatError", "Table", "Writer", "__version__", "convert", "open", "output_cache", "tensors"]
+
 __version__: str
 
 class FormatError(ValueError):
