@@ -16,6 +16,7 @@ use crate::tokens::{TokenParts, Tokens};
 
 mod budget;
 mod direct;
+mod extent;
 mod info;
 mod pages;
 mod rows;
