@@ -25,7 +25,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("source", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks"]),
     ("table", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks"]),
     ("gather", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table"]),
-    ("residency", &["error", "layout", "storage", "table"]),
+    ("residency", &["error", "layout", "storage", "checks", "table"]),
     ("verify", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table"]),
     ("text", &["error", "dtype", "table", "gather"]),
     (

@@ -123,7 +123,8 @@ fn text_ids(bytes: &[u8]) -> impl Iterator<Item = Result<i128, String>> {
     })
 }
 
-fn not_an_id(word: &[u8]) -> String {
+/// Why a word is no id.
+pub(crate) fn not_an_id(word: &[u8]) -> String {
     const MOST: usize = 40;
     let shown = printable(&String::from_utf8_lossy(&word[..word.len().min(MOST)]));
     let rest = if word.len() > MOST { "..." } else { "" };

@@ -1,5 +1,6 @@
 //! The command line: raw arguments, resolved, run.
 
+mod bench;
 mod completions;
 mod console;
 mod convert;
@@ -57,6 +58,8 @@ enum Command {
     Convert(convert::ConvertArgs),
     /// Read a whole table and check everything that its file promises
     Verify(verify::VerifyArgs),
+    /// Measure how fast batches of rows are gathered, beside the limit of the machine
+    Bench(bench::BenchArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -80,6 +83,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Gather(args) => gather::run(&args, &console),
         Command::Convert(args) => convert::run(&args, &console),
         Command::Verify(args) => verify::run(&args, &console),
+        Command::Bench(args) => bench::run(&args, &console),
         Command::Completions(args) => completions::run(&args),
     });
     failure::report(result, &console).into()

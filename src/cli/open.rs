@@ -1,6 +1,6 @@
 //! The table that a subcommand works on, and how it is opened.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -11,87 +11,137 @@ use super::console::Console;
 /// Which table, and how to open it.
 #[derive(Args)]
 pub(crate) struct TableArgs {
-    /// An .emb file, a .safetensors file or a model directory
+    /// An .emb, .safetensors or .gguf file or a model directory
     #[arg(value_name = "TABLE")]
     pub(crate) path: PathBuf,
     #[command(flatten)]
     opening: OpeningArgs,
+    #[command(flatten)]
+    threads: ThreadsArgs,
 }
 
 /// How a path is to be understood.
 #[derive(Args)]
 pub(crate) struct OpeningArgs {
-    /// The tensor of a checkpoint that is the table [default: found by its name]
+    /// The tensor of a checkpoint that is the table, with {} for the number of a piece where
+    /// it lies in many [default: found by its name]
     #[arg(long, value_name = "NAME", help_heading = "Opening")]
     tensor: Option<String>,
+    /// The tensor of a quantized table's scales, or `none` [default: found by its name]
+    #[arg(long, value_name = "NAME", help_heading = "Opening")]
+    scales: Option<String>,
+    /// The tensor of a quantized table's biases, or `none` [default: found by its name]
+    #[arg(long, value_name = "NAME", help_heading = "Opening")]
+    biases: Option<String>,
     /// Follow links that lead out of a model directory
     #[arg(long, help_heading = "Opening")]
     follow_links: bool,
-    /// How rows are reached [default: map, or read where that cannot be]
-    #[arg(long, value_name = "HOW", help_heading = "Opening")]
-    access: Option<Reach>,
-    /// Read the files instead of mapping them: --access read
-    #[arg(long, conflicts_with = "access", help_heading = "Opening")]
+    /// Read the files instead of mapping them; the same as --access read
+    #[arg(long, help_heading = "Opening")]
     no_map: bool,
+    /// How rows are reached [default: map, where that is possible]
+    #[arg(long, value_name = "WAY", help_heading = "Opening", conflicts_with = "no_map")]
+    access: Option<AccessArg>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AccessArg {
+    /// The files are mapped
+    Map,
+    /// Each row is read when it is asked for
+    Read,
+    /// As read, but past the page cache: for tables that never fit in memory
+    Direct,
+}
+
+impl AccessArg {
+    /// The access of an open without a map.
+    fn unmapped(of: Option<Self>) -> Access {
+        if of == Some(AccessArg::Direct) { Access::Direct } else { Access::Read }
+    }
+}
+
+/// How many threads a subcommand may use.
+#[derive(Args)]
+struct ThreadsArgs {
     /// Threads for large gathers [default: one for each core]
     #[arg(short = 'j', long, value_name = "N", help_heading = "Opening")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 }
 
-/// How rows are reached.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Reach {
-    /// Mapped: the fastest where rows are in memory
-    Map,
-    /// Read at each use
-    Read,
-    /// Read past the page cache: for tables that never fit in memory
-    Direct,
-}
-
 impl TableArgs {
     pub(crate) fn options(&self) -> OpenOptions {
-        let mut options = OpenOptions::new().follow_links(self.opening.follow_links);
-        if let Some(tensor) = &self.opening.tensor {
-            options = options.tensor(tensor);
+        let options = self.opening.options();
+        match self.threads.threads {
+            Some(threads) => options.threads(threads.into()),
+            None => options,
         }
-        if let Some(threads) = self.opening.threads {
-            options = options.threads(threads.into());
-        }
-        options
     }
 
     /// Opens the table for rows here and there: mapped, where that is possible.
     pub(crate) fn open(&self, console: &Console) -> Result<Table> {
-        if self.opening.no_map || self.opening.access.is_some_and(|reach| reach != Reach::Map) {
-            return self.open_unmapped();
-        }
-        match self.map() {
-            // A map is faster and nothing more: where it may not be, reads do as well.
-            Err(error @ (Error::NetworkFileSystem { .. } | Error::MapLimit { .. })) => {
-                console.detail(&format!("reading instead of mapping: {error}"));
-                self.open_unmapped()
-            }
-            mapped => Ok(mapped?),
-        }
+        self.opening.open(&self.path, self.options(), console)
     }
 
     /// Opens the table without a map. Scans do so always: a file that is cut meanwhile is an
     /// error then and not a signal.
     pub(crate) fn open_unmapped(&self) -> Result<Table> {
-        let direct = self.opening.access == Some(Reach::Direct);
-        let access = if direct { Access::Direct } else { Access::Read };
-        Ok(self.options().access(access).open(&self.path)?)
+        unmapped(&self.path, self.options().access(AccessArg::unmapped(self.opening.access)))
+    }
+}
+
+impl OpeningArgs {
+    pub(crate) fn options(&self) -> OpenOptions {
+        let options = OpenOptions::new().follow_links(self.follow_links);
+        let options = match &self.tensor {
+            Some(tensor) => options.tensor(tensor),
+            None => options,
+        };
+        let options = match &self.scales {
+            Some(scales) => options.scales(scales),
+            None => options,
+        };
+        match &self.biases {
+            Some(biases) => options.biases(biases),
+            None => options,
+        }
     }
 
-    #[allow(unsafe_code)]
-    fn map(&self) -> embmap::Result<Table> {
-        // SAFETY: as every program that maps its input, the command line assumes that nobody
-        // writes to a table in place or cuts it while the command runs; `--help` of the
-        // commands that map says so, and `--no-map` is the way out. embmap itself only ever
-        // replaces files by rename. Rows are copied out of the map before they are used, so
-        // a broken assumption shows as wrong numbers or a SIGBUS and reaches nothing else.
-        unsafe { self.options().map(&self.path) }
+    /// Opens a table: mapped, where that is possible and not refused.
+    pub(crate) fn open(
+        &self,
+        path: &Path,
+        options: OpenOptions,
+        console: &Console,
+    ) -> Result<Table> {
+        if self.no_map || matches!(self.access, Some(AccessArg::Read | AccessArg::Direct)) {
+            return unmapped(path, options.access(AccessArg::unmapped(self.access)));
+        }
+        match map(path, options.clone()) {
+            // A map is faster and nothing more: where it may not be, reads do as well.
+            Err(error @ (Error::NetworkFileSystem { .. } | Error::MapLimit { .. }))
+                if self.access.is_none() =>
+            {
+                console.detail(&format!("reading instead of mapping: {error}"));
+                unmapped(path, options.access(Access::Read))
+            }
+            mapped => Ok(mapped?),
+        }
     }
+}
+
+/// Opens a table to be read at offsets.
+pub(crate) fn unmapped(path: &Path, options: OpenOptions) -> Result<Table> {
+    Ok(options.open(path)?)
+}
+
+#[allow(unsafe_code)]
+fn map(path: &Path, options: OpenOptions) -> embmap::Result<Table> {
+    // SAFETY: as every program that maps its input, the command line assumes that nobody
+    // writes to a table in place or cuts it while the command runs; `--help` of the commands
+    // that map says so, and `--no-map` is the way out. embmap itself only ever replaces files
+    // by rename. Rows are copied out of the map before they are used, so a broken assumption
+    // shows as wrong numbers or a SIGBUS and reaches nothing else.
+    unsafe { options.map(path) }
 }

@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) enum Unit {
     Rows,
     Bytes,
+    /// Milliseconds of work that ends by the clock.
+    Time,
 }
 
 /// How far a piece of work has come.
@@ -63,6 +65,7 @@ fn bar(unit: Unit, all: u64, start: Instant) -> ProgressBar {
     let template = match unit {
         Unit::Rows => "{percent:>3} % {wide_bar} {human_pos}/{human_len} rows, {left} left",
         Unit::Bytes => "{percent:>3} % {wide_bar} {binary_bytes}/{binary_total_bytes}, {left} left",
+        Unit::Time => "{percent:>3} % {wide_bar} {left} left",
     };
     let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr());
     match ProgressStyle::with_template(template) {

@@ -3,6 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use crate::error::Result;
+use crate::layout::Plane;
 use crate::storage::{StoredFile, Stretch};
 use crate::table::{Access, Table};
 
@@ -114,11 +115,20 @@ impl Table {
         start: u64,
         end: u64,
     ) -> impl Iterator<Item = (&StoredFile, Stretch)> {
-        let extents = self
-            .layout
-            .planes()
-            .flat_map(|plane| plane.extents().iter().map(move |extent| (plane, extent)));
-        extents.filter_map(move |(plane, extent)| {
+        let planes = self.layout.planes();
+        planes
+            .flat_map(move |plane| self.plane_stretches(plane, start, end))
+            .map(|(_, file, stretch)| (file, stretch))
+    }
+
+    /// The same of one plane, each run with the id of its first row.
+    pub(super) fn plane_stretches(
+        &self,
+        plane: &Plane,
+        start: u64,
+        end: u64,
+    ) -> impl Iterator<Item = (u64, &StoredFile, Stretch)> {
+        plane.extents().iter().filter_map(move |extent| {
             let first = start.max(extent.first);
             let last = end.min(extent.first + extent.rows).checked_sub(1)?;
             if first > last {
@@ -126,7 +136,7 @@ impl Table {
             }
             let offset = extent.offset + (first - extent.first) * plane.row_stride();
             let bytes = (last - first) * plane.row_stride() + plane.row_bytes();
-            Some((&self.files[extent.file], Stretch { offset, bytes }))
+            Some((first, &self.files[extent.file], Stretch { offset, bytes }))
         })
     }
 

@@ -2,7 +2,9 @@
 
 mod background;
 mod budget;
+mod evict;
 mod fill;
+mod load;
 mod report;
 
 pub use background::Warming;

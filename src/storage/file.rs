@@ -94,6 +94,19 @@ impl StoredFile {
         })
     }
 
+    /// Owned bytes that stand for a file, written by `fill`; `name` is shown in errors.
+    pub(crate) fn filled(
+        bytes: u64,
+        name: &Path,
+        fill: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<Self> {
+        let path = name.to_path_buf();
+        let copy = usize::try_from(bytes).ok().and_then(AlignedBytes::zeroed);
+        let Some(mut copy) = copy else { return Err(Error::OutOfMemory { path, bytes }) };
+        fill(copy.as_mut_slice())?;
+        Ok(StoredFile { path, bytes, handle: None, resident: Resident::Heap { start: 0, copy } })
+    }
+
     /// The path that the file was opened by.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -1,29 +1,28 @@
 //! Owned memory, aligned so that rows of any dtype can be seen as typed slices.
 
-use bytemuck::{Pod, Zeroable};
+use super::output::zeros;
 
 /// One cache line, the unit of alignment.
-#[repr(C, align(64))]
-#[derive(Clone, Copy)]
-struct Line([u8; 64]);
-
-// SAFETY: a `Line` is an array of 64 bytes whose alignment equals its size, so it has no
-// padding; all bit patterns are valid for bytes, all zeros included, and it is `Copy`.
-unsafe impl Zeroable for Line {}
-// SAFETY: as above.
-unsafe impl Pod for Line {}
+const LINE: usize = 64;
 
 /// Bytes on the heap whose first one lies on a 64-byte boundary.
 pub(crate) struct AlignedBytes {
-    lines: Vec<Line>,
+    memory: Vec<u8>,
+    start: usize,
     len: usize,
 }
 
 impl AlignedBytes {
-    /// `len` zero bytes, or `None` where there is not that much memory.
+    /// `len` zero bytes, in large pages where there are many, or `None` where there is not
+    /// that much memory.
+    ///
+    /// The boundary is found within a longer block: asked for as an alignment, the allocator
+    /// would write the zeros itself, before large pages can be asked for.
     pub(crate) fn zeroed(len: usize) -> Option<Self> {
-        let lines = bytemuck::try_zeroed_vec(len.div_ceil(size_of::<Line>())).ok()?;
-        Some(AlignedBytes { lines, len })
+        let memory: Vec<u8> = zeros(len.checked_add(LINE - 1)?)?;
+        let start = memory.as_ptr().align_offset(LINE);
+        memory.get(start..)?.get(..len)?;
+        Some(AlignedBytes { memory, start, len })
     }
 
     /// A copy of `bytes`, or `None` where there is not that much memory.
@@ -34,11 +33,11 @@ impl AlignedBytes {
     }
 
     pub(crate) fn as_slice(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        &self.memory[self.start..][..self.len]
     }
 
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        &mut self.memory[self.start..][..self.len]
     }
 }
 
@@ -48,7 +47,7 @@ mod tests {
 
     #[test]
     fn bytes_start_on_a_cache_line() {
-        for len in [0, 1, 63, 64, 65, 4097] {
+        for len in [0, 1, 63, 64, 65, 4097, (33 << 20) + 1] {
             let bytes = AlignedBytes::copy_of(&vec![0xab; len]).unwrap();
             assert_eq!(bytes.as_slice(), vec![0xab; len]);
             assert_eq!(bytes.as_slice().as_ptr().addr() % 64, 0);

@@ -55,6 +55,13 @@ impl StoredFile {
         Ok(())
     }
 
+    /// Asks the system to forget the file's pages. What is mapped by someone, or is being read,
+    /// stays; so does all of a file that lives in memory alone.
+    pub(crate) fn evict(&self) -> Result<()> {
+        self.release()?;
+        system::evict(self).map_err(|source| Error::io("evict", self.path(), source))
+    }
+
     /// Takes the map out of this process's page tables; the page cache stays.
     pub(crate) fn release(&self) -> Result<()> {
         system::release(self).map_err(|source| Error::io("release", self.path(), source))
@@ -228,6 +235,14 @@ mod system {
         unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) }
     }
 
+    pub(super) fn evict(file: &StoredFile) -> io::Result<()> {
+        let Some(descriptor) = file.descriptor() else { return Ok(()) };
+        // Pages that are to be written yet are not forgotten. Where they cannot be written,
+        // they stay, and who asks what is cached sees it.
+        let _ = descriptor.sync_data();
+        Ok(rustix::fs::fadvise(descriptor, 0, None, rustix::fs::Advice::DontNeed)?)
+    }
+
     #[cfg(test)]
     mod tests {
         use super::*;
@@ -273,6 +288,10 @@ mod system {
     }
 
     pub(super) fn release(_: &StoredFile) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn evict(_: &StoredFile) -> io::Result<()> {
         Ok(())
     }
 }
