@@ -197,18 +197,26 @@ impl Layout {
     /// The parts of an encoded row as [`row_bytes`](Layout::row_bytes) counts it.
     #[inline]
     pub(crate) fn parts<'a>(&'a self, row: &'a [u8]) -> RowParts<'a> {
-        let values_row = usize::try_from(self.values.row_bytes()).unwrap_or(usize::MAX);
-        let (here, mut apart) = row.split_at(values_row.min(row.len()));
+        let mut rest = row;
+        self.parts_of(|bytes| {
+            let (own, after) = rest.split_at(bytes.min(rest.len()));
+            rest = after;
+            own
+        })
+    }
+
+    /// The parts of a row whose planes are somewhere: `next` gives so many bytes of each, in
+    /// the order of [`planes`](Layout::planes).
+    #[inline]
+    pub(crate) fn parts_of<'a>(&'a self, mut next: impl FnMut(usize) -> &'a [u8]) -> RowParts<'a> {
+        let mut of_plane =
+            |plane: &Plane| next(usize::try_from(plane.row_bytes()).unwrap_or(usize::MAX));
+        let here = of_plane(&self.values);
         let mut part = |part: &'a Part| match part {
             Part::Absent => &[][..],
             Part::Constant(bytes) => bytes,
             Part::InRow { start, bytes } => here.get(*start..*start + *bytes).unwrap_or(&[]),
-            Part::Apart(plane) => {
-                let bytes = usize::try_from(plane.row_bytes()).unwrap_or(usize::MAX);
-                let (own, rest) = apart.split_at(bytes.min(apart.len()));
-                apart = rest;
-                own
-            }
+            Part::Apart(plane) => of_plane(plane),
         };
         let (scales, biases) = (part(&self.scales), part(&self.biases));
         RowParts { values: &here[..self.value_bytes.min(here.len())], scales, biases }

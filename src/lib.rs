@@ -40,6 +40,7 @@
 //! | [`Table::map`] (`unsafe`) | the page cache's, zero-copy | a signal |
 //! | [`Table::load`] | owned, a copy | nothing happens |
 //! | [`OpenOptions::open`] with [`Access::Read`] | none: each row is read | an error |
+//! | the same with [`Access::Direct`] | none, nor the page cache's: for tables that never fit | an error |
 //!
 //! `map` is `unsafe` because no program can keep another from writing to a mapped file; what
 //! it asks for is in [its documentation](OpenOptions::map). Files are meant to be replaced by
@@ -108,7 +109,7 @@ pub use gather::{BagOptions, GatherOptions, Id, Pooling};
 pub use open::OpenOptions;
 pub use residency::{Residency, Warming};
 pub use source::TensorInfo;
-pub use table::{Access, Rows, SectionInfo, Table, TableInfo, Temperature};
+pub use table::{Access, DirectIo, Rows, SectionInfo, Table, TableInfo, Temperature};
 #[cfg(feature = "text")]
 pub use text::{EncodedToken, Tokenizer};
 pub use verify::{Damage, Verification};

@@ -11,7 +11,7 @@ use crate::format::{
 };
 use crate::layout::{LARGEST_DIM, Layout};
 use crate::source::{self, FoundTable, SourceOptions, TensorInfo, Vocabulary};
-use crate::storage::{MapPolicy, StoredFile};
+use crate::storage::{Direct, MapPolicy, StoredFile};
 use crate::table::{
     Access, Budget, Patience, SectionInfo, Table, TableInfo, Temperature, TextSource, TokenSource,
 };
@@ -48,6 +48,7 @@ pub struct OpenOptions {
     temperature: Temperature,
     rss_budget: Option<u64>,
     allow_network_map: bool,
+    no_io_uring: bool,
 }
 
 impl OpenOptions {
@@ -129,6 +130,16 @@ impl OpenOptions {
         self
     }
 
+    /// Whether [`Access::Direct`] may use `io_uring`; it does unless said, where the system
+    /// has it and lets us. Else a pool of threads reads, which is somewhat slower.
+    ///
+    /// For sandboxes that end a process which tries; `EMBMAP_NO_IO_URING=1` does the same.
+    #[must_use]
+    pub fn io_uring(mut self, yes: bool) -> Self {
+        self.no_io_uring = !yes;
+        self
+    }
+
     /// Follows links that lead out of a model directory.
     #[must_use]
     pub fn follow_links(mut self, yes: bool) -> Self {
@@ -146,6 +157,10 @@ impl OpenOptions {
     pub fn open(self, path: impl AsRef<Path>) -> Result<Table> {
         match self.access.unwrap_or(Access::Read) {
             Access::Read => self.describe(path.as_ref()),
+            Access::Direct => {
+                let io_uring = !self.no_io_uring;
+                open_direct(self.describe(path.as_ref())?, io_uring)
+            }
             Access::Memory => load(self.describe(path.as_ref())?),
             Access::Map => Err(Error::InvalidOption {
                 option: "access",
@@ -356,6 +371,7 @@ fn from_emb(file: StoredFile) -> Result<Table> {
         metadata: text(SectionKind::Metadata),
         checks: check_plan(&header),
         access: Access::Read,
+        direct: None,
         threads: None,
         spin: SPIN,
         temperature: Temperature::default(),
@@ -398,6 +414,7 @@ fn from_source(found: FoundTable, path: &Path) -> Result<Table> {
         metadata: TextSource::Nothing,
         checks: CheckPlan::default(),
         access: Access::Read,
+        direct: None,
         threads: None,
         spin: SPIN,
         temperature: Temperature::default(),
@@ -454,6 +471,14 @@ fn rows_within(layout: &Layout, file: usize) -> (u64, u64) {
         here.map(|extent| (extent.offset, extent.offset + plane.extent_bytes(extent)))
     });
     extents.fold((u64::MAX, 0), |(start, end), (first, last)| (start.min(first), end.max(last)))
+}
+
+/// Opens every file of a table once more, for direct reads.
+fn open_direct(mut table: Table, io_uring: bool) -> Result<Table> {
+    table.files.iter_mut().try_for_each(StoredFile::open_direct)?;
+    table.direct = Some(Direct::new(io_uring));
+    table.access = Access::Direct;
+    Ok(table)
 }
 
 /// Maps every file of a table.

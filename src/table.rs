@@ -11,15 +11,17 @@ use crate::codec::{Codec, Encoding};
 use crate::dtype::{DType, Element};
 use crate::error::{Error, FormatError, Result};
 use crate::layout::{Extent, Layout};
-use crate::storage::{StoredFile, Stretch};
+use crate::storage::{Direct, StoredFile, Stretch};
 use crate::tokens::{TokenParts, Tokens};
 
 mod budget;
+mod direct;
 mod info;
 mod rows;
 mod temperature;
 
 pub(crate) use budget::Budget;
+pub use direct::DirectIo;
 pub use info::{Access, SectionInfo, TableInfo};
 pub use rows::Rows;
 pub(crate) use temperature::Patience;
@@ -51,6 +53,8 @@ pub struct Table {
     pub(crate) metadata: TextSource,
     pub(crate) checks: CheckPlan,
     pub(crate) access: Access,
+    /// What carries out direct reads, with [`Access::Direct`].
+    pub(crate) direct: Option<Direct>,
     pub(crate) threads: Option<usize>,
     /// How long threads wait for the next large gather.
     pub(crate) spin: Duration,

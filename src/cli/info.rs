@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use clap::Args;
-use embmap::{Access, Error, OpenOptions, Table};
+use embmap::{Access, DirectIo, Error, OpenOptions, Table};
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -77,6 +77,7 @@ struct Facts<'a> {
     table: &'a Table,
     tokens: u64,
     metadata: Value,
+    direct: Option<DirectIo>,
 }
 
 impl<'a> Facts<'a> {
@@ -86,7 +87,8 @@ impl<'a> Facts<'a> {
             Some(text) => serde_json::from_str(&text).unwrap_or_else(|_| Value::from(&*text)),
             None => Value::Null,
         };
-        Ok(Facts { table, tokens: table.token_count()?, metadata })
+        let (tokens, direct) = (table.token_count()?, table.direct_io()?);
+        Ok(Facts { table, tokens, metadata, direct })
     }
 
     fn version(&self) -> Option<String> {
@@ -111,6 +113,14 @@ impl<'a> Facts<'a> {
                 "bytes": section.bytes,
             })
         };
+        let direct = self.direct.map(|direct| {
+            json!({
+                "files": direct.files,
+                "past_cache": direct.past_cache,
+                "alignment": direct.alignment,
+                "io_uring": direct.io_uring,
+            })
+        });
         Object::new()
             .with("path", info.path.to_string_lossy())
             .with("format", info.format)
@@ -129,6 +139,7 @@ impl<'a> Facts<'a> {
             .with("tokenizer", info.tokenizer)
             .with("checksums", info.checksums)
             .with("sections", info.sections.iter().map(section).collect::<Vec<_>>())
+            .with("direct", direct)
             .with("source", self.source())
             .with("metadata", self.metadata.clone())
     }
@@ -177,6 +188,7 @@ impl<'a> Facts<'a> {
         lines.push(("tokens", self.tokens()));
         lines.push(("tokenizer", yes_or_no(info.tokenizer)));
         lines.push(("checksums", yes_or_no(info.checksums)));
+        lines.extend(self.direct.map(|direct| ("direct", told(direct))));
         lines
     }
 
@@ -211,6 +223,18 @@ fn names(paths: &[impl AsRef<Path>]) -> String {
     let more = paths.len().saturating_sub(MOST);
     let more = if more > 0 { format!(", and {more} more") } else { String::new() };
     format!("{}{more}", names.join(", "))
+}
+
+/// How direct reads are carried out, in words.
+fn told(direct: DirectIo) -> String {
+    let DirectIo { files, past_cache, alignment, io_uring, .. } = direct;
+    let how = if io_uring { "io_uring" } else { "threads" };
+    let cache = match (past_cache, files) {
+        (0, _) => "the file system refuses direct reads, so through the page cache".to_owned(),
+        (some, all) if some < all => format!("{some} of {all} files past the page cache"),
+        _ => "past the page cache".to_owned(),
+    };
+    format!("by {how}, in multiples of {alignment} bytes, {cache}")
 }
 
 fn yes_or_no(yes: bool) -> String {

@@ -29,20 +29,12 @@ pub(crate) struct OpeningArgs {
     /// Follow links that lead out of a model directory
     #[arg(long, help_heading = "Opening")]
     follow_links: bool,
-    /// Read the files instead of mapping them; the same as --access read
-    #[arg(long, help_heading = "Opening")]
+    /// How rows are reached [default: map, or read where that cannot be]
+    #[arg(long, value_name = "HOW", help_heading = "Opening")]
+    access: Option<Reach>,
+    /// Read the files instead of mapping them: --access read
+    #[arg(long, conflicts_with = "access", help_heading = "Opening")]
     no_map: bool,
-    /// How rows are reached [default: map, where that is possible]
-    #[arg(long, value_name = "WAY", help_heading = "Opening", conflicts_with = "no_map")]
-    access: Option<AccessArg>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum AccessArg {
-    /// The files are mapped
-    Map,
-    /// Each row is read when it is asked for
-    Read,
 }
 
 /// How many threads a subcommand may use.
@@ -52,6 +44,17 @@ struct ThreadsArgs {
     #[arg(short = 'j', long, value_name = "N", help_heading = "Opening")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+}
+
+/// How rows are reached.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Reach {
+    /// Mapped: the fastest where rows are in memory
+    Map,
+    /// Read at each use
+    Read,
+    /// Read past the page cache: for tables that never fit in memory
+    Direct,
 }
 
 impl TableArgs {
@@ -71,7 +74,7 @@ impl TableArgs {
     /// Opens the table without a map. Scans do so always: a file that is cut meanwhile is an
     /// error then and not a signal.
     pub(crate) fn open_unmapped(&self) -> Result<Table> {
-        unmapped(&self.path, self.options())
+        self.opening.open_unmapped(&self.path, self.options())
     }
 }
 
@@ -84,32 +87,31 @@ impl OpeningArgs {
         }
     }
 
-    /// Opens a table: mapped, where that is possible and not refused.
+    /// Opens a table: mapped, where that is possible and nothing else was asked for.
     pub(crate) fn open(
         &self,
         path: &Path,
         options: OpenOptions,
         console: &Console,
     ) -> Result<Table> {
-        if self.no_map || self.access == Some(AccessArg::Read) {
-            return unmapped(path, options);
+        if self.no_map || self.access.is_some_and(|reach| reach != Reach::Map) {
+            return self.open_unmapped(path, options);
         }
         match map(path, options.clone()) {
             // A map is faster and nothing more: where it may not be, reads do as well.
-            Err(error @ (Error::NetworkFileSystem { .. } | Error::MapLimit { .. }))
-                if self.access.is_none() =>
-            {
+            Err(error @ (Error::NetworkFileSystem { .. } | Error::MapLimit { .. })) => {
                 console.detail(&format!("reading instead of mapping: {error}"));
-                unmapped(path, options)
+                self.open_unmapped(path, options)
             }
             mapped => Ok(mapped?),
         }
     }
-}
 
-/// Opens a table to be read at offsets.
-pub(crate) fn unmapped(path: &Path, options: OpenOptions) -> Result<Table> {
-    Ok(options.access(Access::Read).open(path)?)
+    fn open_unmapped(&self, path: &Path, options: OpenOptions) -> Result<Table> {
+        let direct = self.access == Some(Reach::Direct);
+        let access = if direct { Access::Direct } else { Access::Read };
+        Ok(options.access(access).open(path)?)
+    }
 }
 
 #[allow(unsafe_code)]

@@ -5,6 +5,7 @@
 //! memory are found out and asked for many at once.
 
 mod bag;
+mod direct;
 mod ids;
 mod into;
 mod options;

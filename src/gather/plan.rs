@@ -40,6 +40,10 @@ impl Table {
         ids: &[I],
         mut copy: impl FnMut(Range<usize>) -> Result<()>,
     ) -> Result<()> {
+        // No page of the cache is waited for, and none is mapped.
+        if self.access == Access::Direct {
+            return copy(0..ids.len());
+        }
         let Some(rows) = self.rows_between_looks() else {
             return self.copy_planned(ids, copy);
         };

@@ -56,6 +56,13 @@ const AWAKE_BYTES: usize = 96 << 10;
 /// How long the caller of a parallel gather looks for its helpers to end before it sleeps.
 const LAST_LOOK: Duration = Duration::from_micros(100);
 
+/// How long it does so without letting others have its core.
+const POLITE: Duration = Duration::from_micros(5);
+
+/// The turns of a loop that a helper is given from its last line to the end of its job, which
+/// ends the call: a caller that came first would sleep.
+const GRACE: usize = 32;
+
 /// The threads of one call, and how long its helpers wait for another.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Crew {
@@ -137,6 +144,14 @@ impl Crew {
             run();
             let since = Instant::now();
             while running.load(Ordering::Acquire) > 0 && since.elapsed() < LAST_LOOK {
+                if since.elapsed() < POLITE {
+                    std::hint::spin_loop();
+                } else {
+                    // A helper that was woken on this core waits for it.
+                    std::thread::yield_now();
+                }
+            }
+            for _ in 0..GRACE {
                 std::hint::spin_loop();
             }
         });

@@ -9,7 +9,8 @@ impl Table {
     /// Starts reading rows that a later gather will want, and does not wait for them.
     ///
     /// It is a hint: rows that are in memory already are skipped, and where the system
-    /// cannot read ahead nothing happens. A device with a full queue may hold the call up.
+    /// cannot read ahead nothing happens; nor with [`Access::Direct`], whose reads pass by what
+    /// could be read ahead into. A device with a full queue may hold the call up.
     ///
     /// # Errors
     ///
@@ -29,7 +30,7 @@ impl Table {
     /// ```
     pub fn prefetch<I: Id>(&self, ids: &[I]) -> Result<()> {
         check_ids(ids, self.vocab())?;
-        if self.access == Access::Memory {
+        if matches!(self.access, Access::Memory | Access::Direct) {
             return Ok(());
         }
         let mut ahead = ReadAhead::new();

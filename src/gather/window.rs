@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::direct::DirectWindow;
 use super::ids::Id;
 use super::rows::{BatchRows, View};
 use crate::codec::RowParts;
@@ -13,7 +14,31 @@ use crate::table::Table;
 const BYTES: usize = 256 << 10;
 
 /// Some rows of a batch, as they were read.
-pub(super) struct Window<'a> {
+pub(super) enum Window<'a> {
+    /// One after the other.
+    Read(ReadWindow<'a>),
+    /// Past the page cache.
+    Direct(DirectWindow<'a>),
+}
+
+impl BatchRows for Window<'_> {
+    #[inline]
+    fn row(&self, position: usize, id: u64) -> Option<RowParts<'_>> {
+        match self {
+            Window::Read(window) => window.row(position),
+            Window::Direct(window) => window.row(position, id),
+        }
+    }
+
+    fn ask(&self, _id: u64, _lines: usize) {}
+
+    fn ahead(&self) -> usize {
+        0
+    }
+}
+
+/// Some rows of a batch, as they were read into one piece of memory.
+pub(super) struct ReadWindow<'a> {
     layout: &'a Layout,
     view: View,
     /// The position of the first row in the batch.
@@ -22,21 +47,15 @@ pub(super) struct Window<'a> {
     bytes: Vec<u8>,
 }
 
-impl BatchRows for Window<'_> {
+impl ReadWindow<'_> {
     #[inline]
-    fn row(&self, position: usize, _id: u64) -> Option<RowParts<'_>> {
+    fn row(&self, position: usize) -> Option<RowParts<'_>> {
         let start = position.checked_sub(self.start)? * self.row_bytes;
         let row = self.bytes.get(start..start + self.row_bytes)?;
         Some(match self.view {
             View::Parts => self.layout.parts(row),
             View::Encoded => RowParts::of(row),
         })
-    }
-
-    fn ask(&self, _id: u64, _lines: usize) {}
-
-    fn ahead(&self) -> usize {
-        0
     }
 }
 
@@ -49,18 +68,24 @@ impl Table {
         view: View,
         mut take: impl FnMut(Range<usize>, &Window<'_>) -> Result<()>,
     ) -> Result<()> {
+        if let Some(direct) = &self.direct {
+            return self.each_direct_window(direct, ids, view, take);
+        }
         let row_bytes = usize::try_from(self.row_bytes()).unwrap_or(usize::MAX);
         let rows = (BYTES / row_bytes.max(1)).clamp(1, ids.len().max(1));
         let bytes = vec![0; rows.saturating_mul(row_bytes)];
-        let mut window = Window { layout: &self.layout, view, start: 0, row_bytes, bytes };
+        let (layout, start) = (&self.layout, 0);
+        let mut window = ReadWindow { layout, view, start, row_bytes, bytes };
         while window.start < ids.len() {
-            let end = ids.len().min(window.start + rows);
+            let (start, end) = (window.start, ids.len().min(window.start + rows));
             let outs = window.bytes.chunks_exact_mut(row_bytes.max(1));
-            for (id, out) in ids[window.start..end].iter().zip(outs) {
+            for (id, out) in ids[start..end].iter().zip(outs) {
                 self.read_row(id.row(), out)?;
             }
-            take(window.start..end, &window)?;
-            window.start = end;
+            let filled = Window::Read(window);
+            take(start..end, &filled)?;
+            let Window::Read(used) = filled else { return Ok(()) };
+            window = ReadWindow { start: end, ..used };
         }
         Ok(())
     }

@@ -13,7 +13,8 @@ impl Table {
     ///
     /// The system keeps what is read in order in larger pages, which later gathers are
     /// faster on than on pages that were read one by one. It does not keep it for ever:
-    /// what is not used may be evicted. While this runs, other threads may gather.
+    /// what is not used may be evicted. While this runs, other threads may gather. With
+    /// [`Access::Direct`], which passes the page cache by, it does nothing.
     ///
     /// # Errors
     ///
@@ -57,7 +58,7 @@ impl Table {
     /// ```
     pub fn prefault(&self, rows: impl RangeBounds<u64>) -> Result<()> {
         let (start, end) = self.row_range(&rows)?;
-        if self.access == Access::Memory {
+        if matches!(self.access, Access::Memory | Access::Direct) {
             return Ok(());
         }
         let mut stretches = self.stretches(start, end);
@@ -92,7 +93,7 @@ impl Table {
         end: u64,
         mut go_on: impl FnMut(u64) -> bool,
     ) -> Result<()> {
-        if self.access == Access::Memory {
+        if matches!(self.access, Access::Memory | Access::Direct) {
             return Ok(());
         }
         for (file, stretch) in self.stretches(start, end) {

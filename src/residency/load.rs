@@ -57,6 +57,7 @@ impl Table {
             access: Access::Memory,
             threads: self.threads,
             spin: self.spin,
+            direct: None,
             temperature: self.temperature,
             patience: Patience::default(),
             budget: None,

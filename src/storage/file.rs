@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use memmap2::Mmap;
 
+use super::direct::DirectFile;
 use super::heap::AlignedBytes;
 use super::map::{self, MapPolicy};
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ pub(crate) struct StoredFile {
 struct Handle {
     file: File,
     modified: Option<SystemTime>,
+    /// The same file once more, for direct reads.
+    direct: Option<DirectFile>,
 }
 
 /// The part of a file that is in memory.
@@ -73,7 +76,7 @@ impl StoredFile {
         Ok(StoredFile {
             path: path.to_path_buf(),
             bytes: status.len(),
-            handle: Some(Handle { file, modified }),
+            handle: Some(Handle { file, modified, direct: None }),
             resident: Resident::Nothing,
         })
     }
@@ -128,6 +131,41 @@ impl StoredFile {
             });
         }
         Ok(())
+    }
+
+    /// Opens the file for direct reads.
+    pub(crate) fn open_direct(&mut self) -> Result<()> {
+        if let Some(handle) = &mut self.handle {
+            let opened = DirectFile::open(&handle.file);
+            handle.direct = Some(opened.map_err(|source| refused(&self.path, source))?);
+        }
+        Ok(())
+    }
+
+    /// As [`open_direct`](StoredFile::open_direct), where the file system refuses each read.
+    #[cfg(test)]
+    pub(super) fn open_misaligned(&mut self) {
+        if let Some(handle) = &mut self.handle {
+            handle.direct = Some(DirectFile::misaligned(&handle.file));
+        }
+    }
+
+    /// Makes direct reads those of another file.
+    #[cfg(test)]
+    pub(super) fn open_another(&mut self, file: &File) {
+        if let Some(handle) = &mut self.handle {
+            handle.direct = Some(DirectFile::plain(file));
+        }
+    }
+
+    /// The file as it was opened for direct reads.
+    pub(crate) fn direct(&self) -> Option<&DirectFile> {
+        self.handle.as_ref()?.direct.as_ref()
+    }
+
+    /// What direct reads are multiples of.
+    pub(super) fn alignment(&self) -> u64 {
+        self.direct().map_or(1, DirectFile::alignment)
     }
 
     /// Copies `length` bytes from `start` on into owned memory and closes the file.

@@ -5,6 +5,7 @@
 
 mod ahead;
 mod batch;
+mod direct;
 mod file;
 mod fill;
 mod heap;
@@ -18,6 +19,9 @@ mod waits;
 pub(crate) use ahead::ReadAhead;
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) use batch::forbid;
+pub(crate) use direct::{
+    Direct, DirectFile, DirectReads, Filled, WINDOW_BYTES, WINDOW_STRETCHES, Way,
+};
 #[cfg(not(unix))]
 pub(crate) use file::kind_of;
 pub(crate) use file::{StoredFile, Stretch};

@@ -63,16 +63,21 @@ pub enum Access {
     Memory,
     /// Read at offsets when asked for. Every read can fail, none can raise a signal.
     Read,
+    /// Read past the page cache, many rows at a time: for tables that never fit in memory, on
+    /// devices that are faster than the page cache. Every read can fail, none can raise a
+    /// signal. What is read is not kept, so that a row read twice costs two reads.
+    Direct,
 }
 
 impl Access {
-    /// The name that `info` shows: `map`, `memory`, `read`.
+    /// The name that `info` shows: `map`, `memory`, `read`, `direct`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Access::Map => "map",
             Access::Memory => "memory",
             Access::Read => "read",
+            Access::Direct => "direct",
         }
     }
 }
