@@ -1,21 +1,18 @@
 //! From a path to a table: what it is, and how its bytes are to be reached.
 
 use std::path::Path;
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::checks::CheckPlan;
 use crate::error::{Error, Result};
-use crate::format::{
-    MAGIC, SectionKind, VERSION_MAJOR, check_plan, layout, read_header, token_parts,
-};
-use crate::layout::{LARGEST_DIM, Layout};
-use crate::source::{self, FoundTable, SourceOptions, TensorInfo, Vocabulary};
+use crate::format::MAGIC;
+use crate::layout::Layout;
+use crate::source::{self, SourceOptions, TensorInfo};
 use crate::storage::{Direct, MapPolicy, StoredFile};
-use crate::table::{
-    Access, Budget, Patience, SectionInfo, Table, TableInfo, Temperature, TextSource, TokenSource,
-};
-use crate::tokens::{TokenParts, encode_tokens};
+use crate::table::{Access, Budget, Table, Temperature};
+
+mod describe;
+
+use describe::{from_emb, from_source};
 
 /// How long the threads of large gathers wait for the next one, where nothing was said: about
 /// what it costs to wake one.
@@ -23,7 +20,7 @@ const SPIN: Duration = Duration::from_micros(50);
 
 /// How to open a table.
 ///
-/// A path is an `.emb` file, a `.safetensors` file or a model directory. What it is shows
+/// A path is an `.emb`, `.safetensors` or `.gguf` file or a model directory. What it is shows
 /// from its content, not from its name.
 ///
 /// ```
@@ -60,9 +57,29 @@ impl OpenOptions {
     }
 
     /// The tensor of a checkpoint that is the table, where it is not to be found by itself.
+    ///
+    /// Of a table in pieces, the name with `{}` in place of the number: the rows of
+    /// `ngram_embedding.shard_{}.weight` are those of `shard_0`, then those of `shard_1`, up
+    /// to the last, in whatever files they lie. Where pieces count from 1, it is `{1}`.
     #[must_use]
     pub fn tensor(mut self, name: impl Into<String>) -> Self {
         self.source.tensor = Some(name.into());
+        self
+    }
+
+    /// The tensor that holds the scales of a quantized one, where its name does not tell:
+    /// one for the whole table or, with `{}` in place of the number, one for each piece.
+    /// `none` reads the values without scales.
+    #[must_use]
+    pub fn scales(mut self, name: impl Into<String>) -> Self {
+        self.source.scales = Some(name.into());
+        self
+    }
+
+    /// The tensor that holds the biases of a quantized one, as [`scales`](OpenOptions::scales).
+    #[must_use]
+    pub fn biases(mut self, name: impl Into<String>) -> Self {
+        self.source.biases = Some(name.into());
         self
     }
 
@@ -225,14 +242,15 @@ impl OpenOptions {
         source::list_tensors(path.as_ref(), self.source.follow_links)
     }
 
-    fn refuse_tensor(&self) -> Result<()> {
-        match &self.source.tensor {
-            None => Ok(()),
-            Some(name) => Err(Error::InvalidOption {
-                option: "tensor",
-                reason: format!("an .emb file holds one table, and {name:?} was asked for"),
-            }),
+    fn refuse_names(&self) -> Result<()> {
+        let SourceOptions { tensor, scales, biases, .. } = &self.source;
+        for (option, name) in [("tensor", tensor), ("scales", scales), ("biases", biases)] {
+            if let Some(name) = name {
+                let reason = format!("an .emb file holds one table, and {name:?} was asked for");
+                return Err(Error::InvalidOption { option, reason });
+            }
         }
+        Ok(())
     }
 
     /// Finds out what a path is and where its rows lie; reads headers alone.
@@ -241,7 +259,7 @@ impl OpenOptions {
         let file = if status.is_dir() { None } else { Some(StoredFile::open(path)?) };
         let mut table = match file {
             Some(file) if is_emb(&file)? => {
-                self.refuse_tensor()?;
+                self.refuse_names()?;
                 from_emb(file)?
             }
             // A checkpoint may have its tokens beside it, so its path is needed.
@@ -256,7 +274,7 @@ impl OpenOptions {
 }
 
 impl Table {
-    /// Maps a table: an `.emb` file, a `.safetensors` file or a model directory.
+    /// Maps a table: an `.emb`, `.safetensors` or `.gguf` file or a model directory.
     ///
     /// Microseconds for an `.emb` file of any size; a checkpoint costs the reading of its
     /// header. [`OpenOptions`] has the choices.
@@ -313,7 +331,7 @@ impl Table {
         OpenOptions::new().access(Access::Memory).open(path)
     }
 
-    /// A table from the bytes of an `.emb` or `.safetensors` file, copied.
+    /// A table from the bytes of an `.emb`, `.safetensors` or `.gguf` file, copied.
     ///
     /// # Errors
     ///
@@ -332,11 +350,11 @@ impl Table {
         let path = file.path().to_path_buf();
         let mut table = if is_emb(&file)? {
             from_emb(file)?
-        } else if source::is_safetensors(&bytes[..bytes.len().min(9)]) {
+        } else if source::is_known(&bytes[..bytes.len().min(9)]) {
             from_source(source::from_stored(file, &SourceOptions::default())?, &path)?
         } else {
-            let reason = "expected the bytes of an .emb or a .safetensors file, and they begin \
-                          as neither does";
+            let reason = "expected the bytes of an .emb, .safetensors or .gguf file, and they \
+                          begin as none does";
             return Err(Error::NoTable { path, reason: reason.to_owned() });
         };
         table.access = Access::Memory;
@@ -348,108 +366,6 @@ fn is_emb(file: &StoredFile) -> Result<bool> {
     let start = file.bytes_at(0, file.bytes().min(MAGIC.len() as u64))?;
     let named_emb = file.path().extension().is_some_and(|extension| extension == "emb");
     Ok(*start == MAGIC || named_emb)
-}
-
-fn from_emb(file: StoredFile) -> Result<Table> {
-    let header = read_header(&file)?;
-    let text = |kind| match header.section(kind) {
-        Some((index, section)) => TextSource::Section(index, section.stretch()),
-        None => TextSource::Nothing,
-    };
-    let sections = header.sections.iter().map(|section| SectionInfo {
-        name: section.name(),
-        kind: section.kind,
-        offset: section.offset,
-        bytes: section.bytes,
-    });
-    let tokenizer = text(SectionKind::Tokenizer);
-    Ok(Table {
-        layout: layout(&header, file.path())?,
-        dtype: header.dtype,
-        codec: header.codec,
-        tokens: token_parts(&header).map_or(TokenSource::Nothing, TokenSource::Sections),
-        metadata: text(SectionKind::Metadata),
-        checks: check_plan(&header),
-        access: Access::Read,
-        direct: None,
-        threads: None,
-        spin: SPIN,
-        temperature: Temperature::default(),
-        patience: Patience::default(),
-        budget: None,
-        info: TableInfo {
-            format: "emb",
-            version: Some((VERSION_MAJOR, header.version_minor)),
-            path: file.path().to_path_buf(),
-            files: vec![file.path().to_path_buf()],
-            file_bytes: file.bytes(),
-            tensor: None,
-            file_id: Some(header.file_id),
-            checksums: header.checksums,
-            sections: sections.collect(),
-            tokens_from: None,
-            tokenizer: matches!(tokenizer, TextSource::Section(..)),
-        },
-        tokenizer,
-        files: vec![file],
-    })
-}
-
-fn from_source(found: FoundTable, path: &Path) -> Result<Table> {
-    if found.layout.dim > LARGEST_DIM {
-        return Err(Error::TensorForm {
-            path: path.to_path_buf(),
-            tensor: found.tensor,
-            reason: format!(
-                "has rows of {} elements, expected at most {LARGEST_DIM}; choose another with \
-                 --tensor (`OpenOptions::tensor`)",
-                found.layout.dim
-            ),
-        });
-    }
-    Ok(Table {
-        dtype: found.dtype,
-        codec: found.codec,
-        layout: found.layout,
-        metadata: TextSource::Nothing,
-        checks: CheckPlan::default(),
-        access: Access::Read,
-        direct: None,
-        threads: None,
-        spin: SPIN,
-        temperature: Temperature::default(),
-        patience: Patience::default(),
-        budget: None,
-        info: TableInfo {
-            format: found.format,
-            version: None,
-            path: path.to_path_buf(),
-            files: found.files.iter().map(|file| file.path().to_path_buf()).collect(),
-            file_bytes: found.files.iter().map(StoredFile::bytes).sum(),
-            tensor: Some(found.tensor),
-            file_id: None,
-            checksums: false,
-            sections: Vec::new(),
-            tokens_from: found.tokens.clone(),
-            tokenizer: found.tokenizer.is_some(),
-        },
-        tokens: match found.tokens {
-            Some(path) => {
-                TokenSource::Beside { path, read: read_vocabulary, sections: OnceLock::new() }
-            }
-            None => TokenSource::Nothing,
-        },
-        tokenizer: found.tokenizer.map_or(TextSource::Nothing, TextSource::Beside),
-        files: found.files,
-    })
-}
-
-/// Encodes the vocabulary beside a checkpoint as the sections that lookups work on.
-fn read_vocabulary(path: &Path) -> Result<(StoredFile, TokenParts)> {
-    let vocabulary = Vocabulary::read(path)?;
-    let count = usize::try_from(vocabulary.len()).unwrap_or(usize::MAX);
-    let (encoded, parts) = encode_tokens(count, |id| vocabulary.get(id as u64));
-    Ok((StoredFile::from_bytes(&encoded, &path.to_string_lossy())?, parts))
 }
 
 /// Copies what the table needs into memory: an `.emb` file whole, of a checkpoint the rows.

@@ -16,7 +16,9 @@ use crate::tokens::{TokenParts, Tokens};
 
 mod budget;
 mod direct;
+mod extent;
 mod info;
+mod pages;
 mod rows;
 mod temperature;
 

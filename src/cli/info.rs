@@ -131,6 +131,11 @@ impl<'a> Facts<'a> {
             .with("codec", table.codec().name())
             .with("row_bytes", table.row_bytes())
             .with("row_stride", table.row_stride())
+            .with("pages_per_row", table.pages_per_row())
+            .with("aligned", self.aligned().map(|aligned| aligned.value()).collect::<Vec<_>>())
+            .with("pieces", info.pieces)
+            .with("scales", info.scales.as_deref())
+            .with("biases", info.biases.as_deref())
             .with("file_bytes", info.file_bytes)
             .with("files", texts(&info.files))
             .with("file_id", info.file_id.map(|id| hex(&id)))
@@ -176,10 +181,21 @@ impl<'a> Facts<'a> {
             ("shape", format!("{} x {}", table.vocab(), table.dim())),
             ("dtype", format!("{}, codec {}", table.dtype(), table.codec().name())),
             ("row", self.row()),
+            ("pages", self.pages()),
             ("size", format!("{} ({} bytes)", size(info.file_bytes), info.file_bytes)),
         ];
         if let Some(tensor) = &info.tensor {
-            lines.push(("tensor", printable(tensor)));
+            let pieces = match info.pieces {
+                1 => String::new(),
+                pieces => format!(" in {pieces} pieces"),
+            };
+            lines.push(("tensor", format!("{}{pieces}", printable(tensor))));
+            let beside = [("scales", &info.scales), ("biases", &info.biases)];
+            lines.extend(
+                beside
+                    .into_iter()
+                    .filter_map(|(what, name)| Some((what, printable(name.as_ref()?)))),
+            );
             lines.push(("files", names(&info.files)));
         }
         if let Some(id) = &info.file_id {
@@ -203,12 +219,65 @@ impl<'a> Facts<'a> {
         format!("{row_bytes} bytes, every {stride} bytes: alignment costs {}", size(cost))
     }
 
+    /// What a row costs that is not in memory, and what `convert --align` would make of it.
+    fn pages(&self) -> String {
+        let here = format!("{:.3} of 4 KiB a cold row", self.table.pages_per_row());
+        let others = self.aligned().map(|aligned| {
+            let cost = if aligned.cost == 0 {
+                "at no cost".to_owned()
+            } else {
+                format!("for {} more", size(aligned.cost))
+            };
+            let name = match aligned.align {
+                1 => ".emb".to_owned(),
+                align => format!("--align {align}"),
+            };
+            format!("{name} {:.3} {cost}", aligned.pages)
+        });
+        let others: Vec<String> = others.collect();
+        if others.is_empty() { here } else { format!("{here}; as {}", others.join(", ")) }
+    }
+
+    /// What an `.emb` file of this table would be with each alignment that changes something.
+    fn aligned(&self) -> impl Iterator<Item = Aligned> {
+        let (table, mut before) = (self.table, 0);
+        // An .emb file is one already.
+        let dense = if table.info().format == "emb" { None } else { Some(1) };
+        dense.into_iter().chain([64, 512, 4096]).filter_map(move |align| {
+            let stride = table.row_bytes().checked_next_multiple_of(align)?;
+            let cost = (stride - table.row_bytes()).saturating_mul(table.vocab());
+            let pages = table.pages_per_row_at(stride);
+            let is_new = stride != std::mem::replace(&mut before, stride);
+            (is_new && (align == 1 || cost > 0)).then_some(Aligned { align, stride, pages, cost })
+        })
+    }
+
     fn tokens(&self) -> String {
         match (self.tokens, &self.table.info().tokens_from) {
             (0, _) => "none".to_owned(),
             (count, Some(path)) => format!("{count}, from {}", file_name(path)),
             (count, None) => count.to_string(),
         }
+    }
+}
+
+/// A way of laying out rows.
+struct Aligned {
+    align: u64,
+    stride: u64,
+    pages: f64,
+    /// The bytes of all padding.
+    cost: u64,
+}
+
+impl Aligned {
+    fn value(&self) -> Value {
+        json!({
+            "align": self.align,
+            "row_stride": self.stride,
+            "pages_per_row": self.pages,
+            "cost_bytes": self.cost,
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use super::console::Console;
 /// Which table, and how to open it.
 #[derive(Args)]
 pub(crate) struct TableArgs {
-    /// An .emb file, a .safetensors file or a model directory
+    /// An .emb, .safetensors or .gguf file or a model directory
     #[arg(value_name = "TABLE")]
     pub(crate) path: PathBuf,
     #[command(flatten)]
@@ -23,18 +23,42 @@ pub(crate) struct TableArgs {
 /// How a path is to be understood.
 #[derive(Args)]
 pub(crate) struct OpeningArgs {
-    /// The tensor of a checkpoint that is the table [default: found by its name]
+    /// The tensor of a checkpoint that is the table, with {} for the number of a piece where
+    /// it lies in many [default: found by its name]
     #[arg(long, value_name = "NAME", help_heading = "Opening")]
     tensor: Option<String>,
+    /// The tensor of a quantized table's scales, or `none` [default: found by its name]
+    #[arg(long, value_name = "NAME", help_heading = "Opening")]
+    scales: Option<String>,
+    /// The tensor of a quantized table's biases, or `none` [default: found by its name]
+    #[arg(long, value_name = "NAME", help_heading = "Opening")]
+    biases: Option<String>,
     /// Follow links that lead out of a model directory
     #[arg(long, help_heading = "Opening")]
     follow_links: bool,
-    /// How rows are reached [default: map, or read where that cannot be]
-    #[arg(long, value_name = "HOW", help_heading = "Opening")]
-    access: Option<Reach>,
-    /// Read the files instead of mapping them: --access read
-    #[arg(long, conflicts_with = "access", help_heading = "Opening")]
+    /// Read the files instead of mapping them; the same as --access read
+    #[arg(long, help_heading = "Opening")]
     no_map: bool,
+    /// How rows are reached [default: map, where that is possible]
+    #[arg(long, value_name = "WAY", help_heading = "Opening", conflicts_with = "no_map")]
+    access: Option<AccessArg>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AccessArg {
+    /// The files are mapped
+    Map,
+    /// Each row is read when it is asked for
+    Read,
+    /// As read, but past the page cache: for tables that never fit in memory
+    Direct,
+}
+
+impl AccessArg {
+    /// The access of an open without a map.
+    fn unmapped(of: Option<Self>) -> Access {
+        if of == Some(AccessArg::Direct) { Access::Direct } else { Access::Read }
+    }
 }
 
 /// How many threads a subcommand may use.
@@ -44,17 +68,6 @@ struct ThreadsArgs {
     #[arg(short = 'j', long, value_name = "N", help_heading = "Opening")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-}
-
-/// How rows are reached.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Reach {
-    /// Mapped: the fastest where rows are in memory
-    Map,
-    /// Read at each use
-    Read,
-    /// Read past the page cache: for tables that never fit in memory
-    Direct,
 }
 
 impl TableArgs {
@@ -74,44 +87,53 @@ impl TableArgs {
     /// Opens the table without a map. Scans do so always: a file that is cut meanwhile is an
     /// error then and not a signal.
     pub(crate) fn open_unmapped(&self) -> Result<Table> {
-        self.opening.open_unmapped(&self.path, self.options())
+        unmapped(&self.path, self.options().access(AccessArg::unmapped(self.opening.access)))
     }
 }
 
 impl OpeningArgs {
     pub(crate) fn options(&self) -> OpenOptions {
         let options = OpenOptions::new().follow_links(self.follow_links);
-        match &self.tensor {
+        let options = match &self.tensor {
             Some(tensor) => options.tensor(tensor),
+            None => options,
+        };
+        let options = match &self.scales {
+            Some(scales) => options.scales(scales),
+            None => options,
+        };
+        match &self.biases {
+            Some(biases) => options.biases(biases),
             None => options,
         }
     }
 
-    /// Opens a table: mapped, where that is possible and nothing else was asked for.
+    /// Opens a table: mapped, where that is possible and not refused.
     pub(crate) fn open(
         &self,
         path: &Path,
         options: OpenOptions,
         console: &Console,
     ) -> Result<Table> {
-        if self.no_map || self.access.is_some_and(|reach| reach != Reach::Map) {
-            return self.open_unmapped(path, options);
+        if self.no_map || matches!(self.access, Some(AccessArg::Read | AccessArg::Direct)) {
+            return unmapped(path, options.access(AccessArg::unmapped(self.access)));
         }
         match map(path, options.clone()) {
             // A map is faster and nothing more: where it may not be, reads do as well.
-            Err(error @ (Error::NetworkFileSystem { .. } | Error::MapLimit { .. })) => {
+            Err(error @ (Error::NetworkFileSystem { .. } | Error::MapLimit { .. }))
+                if self.access.is_none() =>
+            {
                 console.detail(&format!("reading instead of mapping: {error}"));
-                self.open_unmapped(path, options)
+                unmapped(path, options.access(Access::Read))
             }
             mapped => Ok(mapped?),
         }
     }
+}
 
-    fn open_unmapped(&self, path: &Path, options: OpenOptions) -> Result<Table> {
-        let direct = self.access == Some(Reach::Direct);
-        let access = if direct { Access::Direct } else { Access::Read };
-        Ok(options.access(access).open(path)?)
-    }
+/// Opens a table to be read at offsets.
+fn unmapped(path: &Path, options: OpenOptions) -> Result<Table> {
+    Ok(options.open(path)?)
 }
 
 #[allow(unsafe_code)]

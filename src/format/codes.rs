@@ -12,6 +12,26 @@ pub(super) const fn dtype_code(dtype: DType) -> u32 {
         DType::F16 => 2,
         DType::BF16 => 3,
         DType::F64 => 4,
+        DType::F8E4M3 => 5,
+        DType::F8E5M2 => 6,
+        DType::F8E4M3Fnuz => 7,
+        DType::F8E5M2Fnuz => 8,
+        DType::I8 => 9,
+        DType::U8 => 10,
+        DType::U4 => 11,
+        DType::U6 => 12,
+        DType::Q8_0 => 13,
+        DType::Q4_0 => 14,
+        DType::Q4_1 => 15,
+        DType::Q5_0 => 16,
+        DType::Q5_1 => 17,
+        DType::Q2K => 18,
+        DType::Q3K => 19,
+        DType::Q4K => 20,
+        DType::Q5K => 21,
+        DType::Q6K => 22,
+        DType::IQ4NL => 23,
+        DType::IQ4XS => 24,
     }
 }
 
@@ -22,6 +42,8 @@ pub(super) fn dtype_of(code: u32) -> Option<DType> {
 pub(super) const fn codec_code(codec: Codec) -> u32 {
     match codec {
         Codec::Plain => 0,
+        Codec::Scaled(_) => 1,
+        Codec::Blocks => 2,
     }
 }
 

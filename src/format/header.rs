@@ -164,7 +164,7 @@ fn parse_rows(page: &[u8; HEADER_BYTES]) -> Result<Header, FormatError> {
         return Err(FormatError::RowBytes { expected, found: row_bytes });
     }
     let row_stride = get_u64(page, field::ROW_STRIDE);
-    let multiple = dtype.size() as u64;
+    let multiple = dtype.block_bytes() as u64;
     let most = row_bytes.saturating_add(WIDEST_PADDING);
     if !(row_bytes..=most).contains(&row_stride) || !row_stride.is_multiple_of(multiple) {
         return Err(FormatError::RowStride { row_bytes, multiple, found: row_stride });
@@ -198,7 +198,7 @@ fn parse_rows(page: &[u8; HEADER_BYTES]) -> Result<Header, FormatError> {
 
 /// The plain codec uses none of the codec fields.
 fn check_codec_fields(page: &[u8; HEADER_BYTES], codec: Codec) -> Result<(), FormatError> {
-    let Codec::Plain = codec;
+    debug_assert_eq!(codec, Codec::Plain);
     for unused in [
         field::BITS,
         field::SCALE_DTYPE,

@@ -57,9 +57,9 @@ impl Table {
             access: Access::Memory,
             threads: self.threads,
             spin: self.spin,
-            direct: None,
             temperature: self.temperature,
             patience: Patience::default(),
+            direct: None,
             budget: None,
             info: TableInfo {
                 file_id: None,

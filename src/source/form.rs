@@ -1,10 +1,13 @@
-//! From a tensor to a table: is it one, and where do its rows lie.
+//! From tensors to a table: are they one, and where do its rows lie.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::FoundTable;
+use super::beside::{self, Beside, Kind};
+use super::checkpoint::{Checkpoint, Fetched};
 use super::json::shortened;
-use super::safetensors::{FORMAT, Tensor};
+use super::resolve::Pick;
+use super::tensors::{Placed, Tensor};
+use super::{FoundTable, SourceOptions};
 use crate::codec::Codec;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -12,65 +15,46 @@ use crate::layout::{Extent, Layout, Plane};
 use crate::storage::StoredFile;
 
 /// What to do where a tensor is no table.
-const WAY_OUT: &str =
+pub(super) const WAY_OUT: &str =
     "choose another with --tensor (`OpenOptions::tensor`); `embmap info PATH --tensors` lists them";
-
-/// The dtype of a tensor whose rows can be read.
-pub(super) fn dtype_of(tensor: Tensor<'_>) -> Option<DType> {
-    tensor.dtype.name.parse().ok()
-}
 
 /// True for a tensor that can be opened as a table.
 pub(super) fn is_readable(tensor: Tensor<'_>) -> bool {
-    dtype_of(tensor).is_some() && tensor.shape.matrix().is_some_and(|(_, dim)| dim > 0)
+    tensor.dtype.parse::<DType>().is_ok() && tensor.shape.matrix().is_some_and(|(_, dim)| dim > 0)
 }
 
-/// The table that a tensor of `file` is. `has` tells of other tensors of the model.
-pub(super) fn describe(
-    file: StoredFile,
-    tensor: Tensor<'_>,
-    has: impl Fn(&str) -> bool,
+/// The table that picked tensors of a checkpoint are.
+pub(super) fn describe<C: Checkpoint>(
+    checkpoint: C,
+    values: &Pick,
+    options: &SourceOptions,
+    _config: impl Fn() -> Result<Option<PathBuf>>,
 ) -> Result<FoundTable> {
-    let path = file.path().to_path_buf();
-    let refuse = |reason| Err(form_error(&path, tensor.name, reason));
-    let Some((vocab, dim)) = tensor.shape.matrix() else {
-        return refuse(format!(
-            "has the shape {}, expected two dimensions: rows and columns; {WAY_OUT}",
-            tensor.shape
-        ));
+    let format = checkpoint.format();
+    let scales = beside::find(&checkpoint, values, Kind::Scales, options.scales.as_deref())?;
+    let biases = beside::find(&checkpoint, values, Kind::Biases, options.biases.as_deref())?;
+    let all = [&values.names[..], scales.names(), biases.names()];
+    let names: Vec<&str> = all.iter().flat_map(|names| names.iter().map(String::as_str)).collect();
+    let Fetched { files, tensors } = checkpoint.fetch(&names)?;
+    let (pieces, tensors) = tensors.split_at(values.names.len());
+    let (_scale_tensors, _bias_tensors) = tensors.split_at(scales.names().len());
+
+    let rows = Rows::of(pieces, &files)?;
+    let Ok(dtype) = rows.dtype.parse::<DType>() else {
+        return Err(rows.unreadable(&scales, &biases));
     };
-    let Some(dtype) = dtype_of(tensor) else {
-        let readable = DType::ALL.map(DType::name).join(", ");
-        let packed = packed_beside(tensor.name, has);
-        return refuse(format!(
-            "is {}{packed}, expected one of {readable}; save it as one of these",
-            tensor.dtype.name
-        ));
-    };
-    if dim == 0 {
-        return refuse(format!(
-            "has the shape {}, expected rows of at least one element; {WAY_OUT}",
-            tensor.shape
-        ));
-    }
     let codec = Codec::Plain;
-    let too_large = || {
-        let reason = format!(
-            "has the shape {} of {dtype}, too large to describe: its size overflows 64 bits; {WAY_OUT}",
-            tensor.shape
-        );
-        form_error(&path, tensor.name, reason)
-    };
-    let row_bytes = codec.row_bytes(dtype, dim).ok_or_else(too_large)?;
-    let extent = Extent { first: 0, rows: vocab, file: 0, offset: tensor.offset };
-    let values =
-        Plane::new(row_bytes, row_bytes, vec![extent], &[file.bytes()]).ok_or_else(too_large)?;
-    let dim = usize::try_from(dim).map_err(|_| too_large())?;
-    let layout = Layout::of_values(vocab, dim, values).ok_or_else(too_large)?;
+    let row_bytes = codec.row_bytes(dtype, rows.dim).ok_or_else(|| rows.too_large())?;
+    let plane = rows.plane(row_bytes)?;
+    let dim = usize::try_from(rows.dim).map_err(|_| rows.too_large())?;
+    let layout = Layout::of_values(rows.vocab, dim, plane).ok_or_else(|| rows.too_large())?;
     Ok(FoundTable {
-        format: FORMAT,
-        files: vec![file],
-        tensor: tensor.name.to_owned(),
+        format,
+        files,
+        tensor: values.shown.clone(),
+        pieces: values.names.len(),
+        scales: None,
+        biases: None,
         dtype,
         codec,
         layout,
@@ -79,18 +63,104 @@ pub(super) fn describe(
     })
 }
 
-/// The scales and biases that make a tensor of integers a quantized table.
-fn packed_beside(name: &str, has: impl Fn(&str) -> bool) -> String {
-    let stem = name.strip_suffix(".weight").unwrap_or(name);
-    let beside: Vec<String> = [".scales", ".biases", ".weight_scale", ".weight_scale_inv"]
-        .into_iter()
-        .map(|end| format!("{stem}{end}"))
-        .filter(|other| has(other))
-        .collect();
-    if beside.is_empty() {
-        String::new()
-    } else {
-        format!(", quantized with {}", beside.join(" and "))
+/// The tensors of values, which agree with each other.
+pub(super) struct Rows<'a> {
+    pieces: &'a [Placed],
+    files: &'a [StoredFile],
+    pub(super) dtype: &'static str,
+    pub(super) vocab: u64,
+    /// The number of columns, which for packed values is less than that of elements.
+    pub(super) dim: u64,
+}
+
+impl<'a> Rows<'a> {
+    fn of(pieces: &'a [Placed], files: &'a [StoredFile]) -> Result<Self> {
+        let mut rows = Rows { pieces, files, dtype: "", vocab: 0, dim: 0 };
+        for piece in pieces {
+            let Some((vocab, dim)) = piece.shape().matrix() else {
+                return Err(rows.refuse(
+                    piece,
+                    format!(
+                        "has the shape {}, expected two dimensions: rows and columns; {WAY_OUT}",
+                        piece.shape()
+                    ),
+                ));
+            };
+            if dim == 0 {
+                return Err(rows.refuse(
+                    piece,
+                    format!(
+                        "has the shape {}, expected rows of at least one element; {WAY_OUT}",
+                        piece.shape()
+                    ),
+                ));
+            }
+            if rows.dtype.is_empty() {
+                (rows.dtype, rows.dim) = (piece.dtype, dim);
+            }
+            if (rows.dtype, rows.dim) != (piece.dtype, dim) {
+                return Err(rows.refuse(
+                    piece,
+                    format!(
+                        "has the shape {} and the type {}, expected rows of {} {} as in the pieces before it",
+                        piece.shape(),
+                        piece.dtype,
+                        rows.dim,
+                        rows.dtype
+                    ),
+                ));
+            }
+            rows.vocab = rows.vocab.checked_add(vocab).ok_or_else(|| rows.too_large())?;
+        }
+        Ok(rows)
+    }
+
+    /// The plane of the values, whose rows take `row_bytes` each.
+    fn plane(&self, row_bytes: u64) -> Result<Plane> {
+        let mut first = 0;
+        let mut extents = Vec::with_capacity(self.pieces.len());
+        for piece in self.pieces {
+            let rows = piece.shape().matrix().map_or(0, |(rows, _)| rows);
+            extents.push(Extent { first, rows, file: piece.file, offset: piece.offset });
+            first += rows;
+        }
+        let lengths: Vec<u64> = self.files.iter().map(StoredFile::bytes).collect();
+        Plane::new(row_bytes, row_bytes, extents, &lengths).ok_or_else(|| self.too_large())
+    }
+
+    pub(super) fn refuse(&self, piece: &Placed, reason: String) -> Error {
+        let path = self.files.get(piece.file).map_or(Path::new(""), StoredFile::path);
+        form_error(path, &piece.name, reason)
+    }
+
+    /// An error about the first of the values.
+    pub(super) fn refuse_all(&self, reason: String) -> Error {
+        match self.pieces.first() {
+            Some(piece) => self.refuse(piece, reason),
+            None => form_error(Path::new(""), "", reason),
+        }
+    }
+
+    fn too_large(&self) -> Error {
+        let shape = self.pieces.first().map(|piece| piece.shape().to_string()).unwrap_or_default();
+        self.refuse_all(format!(
+            "has the shape {shape} of {}, too large to describe: its size overflows 64 bits; {WAY_OUT}",
+            self.dtype
+        ))
+    }
+
+    /// Why values of a type that is not read are no table.
+    fn unreadable(&self, scales: &Beside, biases: &Beside) -> Error {
+        let readable = DType::ALL.map(DType::name).join(", ");
+        let beside = [scales.names(), biases.names()].concat();
+        let packed = match beside.as_slice() {
+            [] => String::new(),
+            names => format!(", quantized with {}", names.join(" and ")),
+        };
+        self.refuse_all(format!(
+            "is {}{packed}, expected one of {readable}; save it as one of these",
+            self.dtype
+        ))
     }
 }
 

@@ -5,7 +5,8 @@ use std::fmt::{self, Write};
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::json::{self, Fault, FaultSlot, Keys, NewKey, shortened};
-use super::safetensors::{Entries, Entry, TYPES};
+use super::safetensors::TYPES;
+use super::tensors::{Entries, Entry};
 use crate::error::Place;
 
 /// The fewest bytes that a tensor takes in a header: `"":{"dtype":"U8","shape":[],"data_offsets":[0,1]},`.

@@ -1,15 +1,20 @@
 //! Foreign formats: what lies where, in place.
 
+mod beside;
+mod checkpoint;
 mod config;
 mod find;
 mod form;
+mod gguf;
 mod header;
 mod json;
 mod model_dir;
 mod names;
+mod pieces;
 mod resolve;
 mod safetensors;
 mod shard_index;
+mod tensors;
 
 mod tokenizer_json;
 mod vocabulary;
@@ -27,12 +32,18 @@ pub(crate) use vocabulary::Vocabulary;
 
 /// A table found in a foreign format, described but not read.
 pub(crate) struct FoundTable {
-    /// The format's name as `info` shows it: `safetensors`.
+    /// The format's name as `info` shows it: `safetensors`, `gguf`.
     pub(crate) format: &'static str,
     /// The files that the layout speaks of, open.
     pub(crate) files: Vec<StoredFile>,
-    /// The name of the tensor that the rows are.
+    /// The name of the tensor that the rows are, or the pattern of its pieces.
     pub(crate) tensor: String,
+    /// The number of tensors that the rows lie in.
+    pub(crate) pieces: usize,
+    /// The name, or the pattern, of the tensors that hold the scales.
+    pub(crate) scales: Option<String>,
+    /// The name, or the pattern, of the tensors that hold the biases.
+    pub(crate) biases: Option<String>,
     pub(crate) dtype: DType,
     pub(crate) codec: Codec,
     pub(crate) layout: Layout,
@@ -47,6 +58,10 @@ pub(crate) struct FoundTable {
 pub(crate) struct SourceOptions {
     /// The tensor to read, instead of the one that looks like the input embedding.
     pub(crate) tensor: Option<String>,
+    /// The scales of a quantized tensor, where names do not tell them.
+    pub(crate) scales: Option<String>,
+    /// Its biases.
+    pub(crate) biases: Option<String>,
     /// Links may lead out of the model directory.
     pub(crate) follow_links: bool,
 }
@@ -71,9 +86,9 @@ pub struct TensorInfo {
     pub candidate: bool,
 }
 
-/// True where the first nine bytes of a file are those of a safetensors file.
-pub(crate) fn is_safetensors(head: &[u8]) -> bool {
-    safetensors::looks_like(head)
+/// True where the first nine bytes of a file are those of a format that is read in place.
+pub(crate) fn is_known(head: &[u8]) -> bool {
+    safetensors::looks_like(head) || gguf::looks_like(head)
 }
 
 /// A whole small file, refused before anything is allocated where it is too long.

@@ -10,11 +10,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::gguf::is_first_of_all;
 use super::shard_index::FORMAT as INDEX;
 use crate::error::{Error, Result};
 
 /// A directory and the places that links in it may lead to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ModelDir {
     path: PathBuf,
     /// The directory itself and its blobs, without links. Empty where all links are followed.
@@ -28,6 +29,8 @@ pub(super) enum Weights {
     Single(PathBuf),
     /// The index of several.
     Sharded(PathBuf),
+    /// A GGUF file, or the first of a model's parts.
+    Gguf(PathBuf),
 }
 
 /// The single files that are looked for, in order, after the index.
@@ -120,6 +123,11 @@ impl ModelDir {
         if let Some(single) = self.file(STATIC)? {
             return Ok(Weights::Single(single));
         }
+        if let Some(first) = found.gguf.first()
+            && (found.gguf.len() == 1 || is_first_of_all(&found.gguf))
+        {
+            return Ok(Weights::Gguf(self.shard(first).map(|_| self.path.join(first))?));
+        }
         Err(self.no_table(found.reason()))
     }
 
@@ -149,13 +157,15 @@ impl ModelDir {
             match extension.to_str() {
                 Some("safetensors") => listing.safetensors.push(name),
                 Some("bin" | "pt" | "pth" | "ckpt") => listing.pickles.push(name),
-                Some("gguf" | "npy" | "npz") => listing.later.push(name),
+                Some("gguf") => listing.gguf.extend(name.into_string()),
+                Some("npy" | "npz") => listing.later.push(name),
                 _ => {}
             }
         }
         listing.safetensors.sort();
         listing.pickles.sort();
         listing.later.sort();
+        listing.gguf.sort();
         Ok(listing)
     }
 
@@ -170,11 +180,20 @@ struct Listing {
     safetensors: Vec<OsString>,
     pickles: Vec<OsString>,
     later: Vec<OsString>,
+    gguf: Vec<String>,
 }
 
 impl Listing {
     /// Why this directory holds no table.
     fn reason(&self) -> String {
+        if !self.gguf.is_empty() {
+            let names: Vec<OsString> = self.gguf.iter().map(OsString::from).collect();
+            return format!(
+                "{} GGUF files that are not the parts of one model ({}); give the path of one of them",
+                names.len(),
+                listed(&names)
+            );
+        }
         if !self.later.is_empty() {
             return format!("only {}, {LATER}", listed(&self.later));
         }
@@ -182,7 +201,7 @@ impl Listing {
             return format!("only {}; {PICKLE}", listed(&self.pickles));
         }
         format!(
-            "looked for {INDEX}, {SINGLE}, one *.safetensors, {STATIC}; give the path of a table or a model directory"
+            "looked for {INDEX}, {SINGLE}, one *.safetensors, {STATIC}, one *.gguf; give the path of a table or a model directory"
         )
     }
 }

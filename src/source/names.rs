@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::config::Config;
-use super::safetensors::Shape;
+use super::tensors::Shape;
 
 /// Names whose tensor is the embedding, in the order in which they are shown.
 #[rustfmt::skip]

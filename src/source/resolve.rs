@@ -1,16 +1,18 @@
 //! Which tensor is the embedding: the rules in their order. Never a silent guess.
 //!
-//! 1. the name that was asked for
+//! 1. the name, or the pattern of pieces, that was asked for
 //! 2. an exact name
 //! 3. a unique suffix
 //! 4. the unique tensor of the right form
 //! 5. a tied head
-//! 6. an error that lists the candidates
+//! 6. the only table in pieces, where nothing else has the form of an embedding
+//! 7. an error that lists the candidates
 
 use super::config::Config;
 use super::json::shortened;
 use super::names::{self, ByName, MODEL2VEC, MODEL2VEC_BESIDE};
-use super::safetensors::Tensor;
+use super::pieces::{Pattern, families};
+use super::tensors::Tensor;
 use crate::error::{Error, Result};
 use std::path::Path;
 
@@ -31,41 +33,89 @@ pub(super) trait Catalogue {
     fn visit(&self, visit: &mut dyn FnMut(&Path, Tensor<'_>)) -> Result<()>;
 }
 
-/// The name of the tensor that is the embedding. `config` is asked only where names do not
-/// settle it.
+/// The tensors that are asked for: one, or the pieces of a table in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pick {
+    /// The name or the pattern.
+    pub(super) shown: String,
+    pub(super) names: Vec<String>,
+}
+
+impl Pick {
+    /// A single tensor.
+    pub(super) fn one(name: &str) -> Self {
+        Pick { shown: name.to_owned(), names: vec![name.to_owned()] }
+    }
+
+    /// The tensor or the pieces that a caller names; `None` where there is none.
+    pub(super) fn asked<C: Catalogue>(catalogue: &C, name: &str) -> Result<Option<Self>> {
+        if catalogue.has(name) {
+            return Ok(Some(Pick::one(name)));
+        }
+        Pattern::of(name).map_or(Ok(None), |pattern| Pick::pieces(catalogue, pattern))
+    }
+
+    /// Every piece of a pattern; `None` where there is none.
+    pub(super) fn pieces<C: Catalogue>(
+        catalogue: &C,
+        pattern: Pattern<'_>,
+    ) -> Result<Option<Self>> {
+        let shown = pattern.text();
+        match pattern.collect(catalogue.names()) {
+            None => Ok(None),
+            Some(Ok(names)) => Ok(Some(Pick { shown, names })),
+            Some(Err(reason)) => Err(Error::TensorForm {
+                path: catalogue.path().to_path_buf(),
+                tensor: shortened(&shown),
+                reason,
+            }),
+        }
+    }
+}
+
+/// The tensors that are the embedding. `config` is asked only where names do not settle it.
 pub(super) fn resolve<C: Catalogue>(
     catalogue: &C,
     asked: Option<&str>,
     config: impl FnOnce() -> Result<Config>,
-) -> Result<String> {
+) -> Result<Pick> {
     if let Some(name) = asked {
-        if catalogue.has(name) {
-            return Ok(name.to_owned());
-        }
-        return Err(unclear(catalogue, |total| {
-            format!("none of {total} tensors is named {name:?}")
-        }));
+        return Pick::asked(catalogue, name)?.ok_or_else(|| {
+            let kind = if Pattern::of(name).is_some() { "a piece of" } else { "named" };
+            unclear(catalogue, |total| format!("none of {total} tensors is {kind} {name:?}"))
+        });
     }
     match names::by_name(catalogue.names()) {
-        ByName::One(name) => return check_whole(catalogue, name).map(|()| name.to_owned()),
+        ByName::One(name) => return check_whole(catalogue, name).map(|()| Pick::one(name)),
         ByName::Several(found) => return Err(ambiguous(catalogue, &found)),
         ByName::Nothing => {}
     }
     let config = config()?;
+    let families = families(catalogue.names());
+    let is_piece = |name: &str| {
+        let rest = families.iter().find_map(|pattern| name.strip_prefix(pattern.before));
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
     let (mut fitting, mut first) = (0u64, String::new());
     catalogue.visit(&mut |_, tensor| {
-        if names::has_form(tensor.name, tensor.shape, config) {
+        if !is_piece(tensor.name) && names::has_form(tensor.name, tensor.shape, config) {
             fitting += 1;
             if fitting == 1 {
                 tensor.name.clone_into(&mut first);
             }
         }
     })?;
-    if fitting == 1 {
-        return Ok(first);
+    let form_is_known = (config.vocab_size, config.hidden_size) != (None, None);
+    if fitting == 1 && (families.is_empty() || form_is_known) {
+        return Ok(Pick::one(&first));
     }
     if let Some(head) = names::tied_head(catalogue.names(), config) {
-        return Ok(head.to_owned());
+        return Ok(Pick::one(head));
+    }
+    if let (0, [only]) = (fitting, families.as_slice())
+        && let Some(pieces) = Pick::pieces(catalogue, *only)?
+    {
+        return Ok(pieces);
     }
     let form = match (config.vocab_size, config.hidden_size) {
         (None, None) => "two dimensions".to_owned(),
@@ -75,9 +125,23 @@ pub(super) fn resolve<C: Catalogue>(
             format!("the shape [{}, {}] that config.json states", side(vocab), side(hidden))
         }
     };
+    let pieces = match families.as_slice() {
+        [] => String::new(),
+        all => format!(" besides the pieces of {}", shown(all)),
+    };
     Err(unclear(catalogue, |total| {
-        format!("none of {total} tensors has a known name, and {fitting} have {form}, expected one")
+        format!(
+            "none of {total} tensors has a known name, and {fitting} have {form}{pieces}, expected one"
+        )
     }))
+}
+
+/// The first of several patterns, escaped.
+fn shown(patterns: &[Pattern<'_>]) -> String {
+    let first: Vec<String> =
+        patterns.iter().take(3).map(|pattern| escaped(&pattern.text())).collect();
+    let more = if patterns.len() > first.len() { ", ..." } else { "" };
+    format!("{}{more}", first.join(", "))
 }
 
 /// Refuses model2vec's rows where other tensors make them more than rows.
@@ -148,7 +212,7 @@ fn escaped(name: &str) -> String {
 mod tests {
     use std::cell::Cell;
 
-    use super::super::safetensors::{Shape, TYPES};
+    use super::super::tensors::Shape;
     use super::*;
 
     struct Listed<'a>(&'a [(&'a str, &'a str)]);
@@ -165,10 +229,7 @@ mod tests {
         fn visit(&self, visit: &mut dyn FnMut(&Path, Tensor<'_>)) -> Result<()> {
             for (name, shape) in self.0 {
                 let shape = Shape(shape);
-                visit(
-                    Path::new("file"),
-                    Tensor { name, dtype: &TYPES[0], shape, offset: 0, bytes: 0 },
-                );
+                visit(Path::new("file"), Tensor { name, dtype: "f32", shape, offset: 0, bytes: 0 });
             }
             Ok(())
         }
@@ -183,6 +244,13 @@ mod tests {
     }
 
     fn pick(tensors: &[(&str, &str)], asked: Option<&str>, config: Config) -> Result<String> {
+        pick_all(tensors, asked, config).map(|pick| {
+            assert_eq!(pick.names, [pick.shown.as_str()]);
+            pick.shown
+        })
+    }
+
+    fn pick_all(tensors: &[(&str, &str)], asked: Option<&str>, config: Config) -> Result<Pick> {
         resolve(&Listed(tensors), asked, || Ok(config))
     }
 
@@ -204,7 +272,7 @@ mod tests {
             asked.set(true);
             Ok(Config::default())
         });
-        assert_eq!(name.unwrap(), "transformer.wte.weight");
+        assert_eq!(name.unwrap().shown, "transformer.wte.weight");
         assert!(!asked.get());
     }
 
@@ -259,6 +327,65 @@ mod tests {
         assert_eq!(pick(&[("embeddings", "10,4")], None, Config::default()).unwrap(), "embeddings");
         let other = [("embedding.weight", "10,4"), ("weights", "10")];
         assert_eq!(pick(&other, None, Config::default()).unwrap(), "embedding.weight");
+    }
+
+    const PIECES: [(&str, &str); 4] = [
+        ("m.ngram.shard_10.weight", "2,4"),
+        ("m.ngram.shard_0.weight", "2,4"),
+        ("m.ngram.shard_0.scales", "2,1"),
+        ("m.ngram.weight_scale", ""),
+    ];
+
+    /// The pieces 0 to 10, and further tensors.
+    fn with_pieces<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        const BETWEEN: [&str; 9] = [
+            "m.ngram.shard_1.weight",
+            "m.ngram.shard_2.weight",
+            "m.ngram.shard_3.weight",
+            "m.ngram.shard_4.weight",
+            "m.ngram.shard_5.weight",
+            "m.ngram.shard_6.weight",
+            "m.ngram.shard_7.weight",
+            "m.ngram.shard_8.weight",
+            "m.ngram.shard_9.weight",
+        ];
+        let between = BETWEEN.iter().map(|name| (*name, "2,4"));
+        PIECES.into_iter().chain(between).chain(more.iter().copied()).collect()
+    }
+
+    #[test]
+    fn the_only_table_in_pieces_is_found_and_an_ordinary_embedding_stands_before_it() {
+        let pattern = "m.ngram.shard_{}.weight";
+        let tensors = with_pieces(&[("norm", "4"), ("lm_head.weight", "10,4")]);
+        let found = pick_all(&tensors, None, Config::default()).unwrap();
+        assert_eq!((found.shown.as_str(), found.names.len()), (pattern, 11));
+        assert_eq!(found.names[10], "m.ngram.shard_10.weight");
+        // The same by its pattern, whatever else there is.
+        let tensors = with_pieces(&[("wte.weight", "10,4")]);
+        assert_eq!(pick_all(&tensors, Some(pattern), Config::default()).unwrap(), found);
+        assert_eq!(pick(&tensors, None, Config::default()).unwrap(), "wte.weight");
+        // Another matrix may be the embedding.
+        let tensors = with_pieces(&[("table", "10,4")]);
+        let error = pick_all(&tensors, None, Config::default()).unwrap_err();
+        assert!(error.to_string().contains("besides the pieces of m.ngram.shard_{}"), "{error}");
+        assert_eq!(pick(&tensors, None, config(10, 4, false)).unwrap(), "table");
+        let tensors = with_pieces(&[("lm_head.weight", "10,4")]);
+        assert_eq!(pick(&tensors, None, config(10, 4, true)).unwrap(), "lm_head.weight");
+        // One of two tables in pieces is no choice.
+        let tensors = with_pieces(&[("n.shards.0.weight", "10,4")]);
+        assert!(pick_all(&tensors, None, Config::default()).is_err());
+    }
+
+    #[test]
+    fn a_missing_piece_is_named() {
+        for asked in [None, Some("m.ngram.shard_{}.weight")] {
+            let error = pick_all(&PIECES, asked, Config::default()).unwrap_err();
+            let Error::TensorForm { tensor, reason, .. } = error else { panic!("{error}") };
+            assert_eq!(tensor, "m.ngram.shard_{}.weight");
+            assert!(reason.contains("lacks piece 1, \"m.ngram.shard_1.weight\""), "{reason}");
+        }
+        let error = pick_all(&PIECES, Some("no.{}"), Config::default()).unwrap_err();
+        assert!(error.to_string().contains("none of 4 tensors is a piece of \"no.{}\""));
     }
 
     #[test]

@@ -10,13 +10,11 @@
 //! string (the crate ignores further keys and takes a list, or `{"F32": null}`); the header
 //! starts with `{`, as the format's specification asks (the crate skips white space).
 
-use std::fmt::{self, Write};
-use std::hash::{BuildHasher, RandomState};
-
 use byteorder::{ByteOrder, LittleEndian};
 
 use super::header;
 use super::json::{self, shortened};
+use super::tensors::TensorList;
 use crate::error::{Place, Result};
 use crate::storage::StoredFile;
 
@@ -72,231 +70,81 @@ const fn stored(written: &'static str, name: &'static str, bits: u64) -> StoredT
     StoredType { written, name, bits }
 }
 
-/// One tensor in compact form: its name and shape lie in the header's string.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    /// Where the data starts and ends, from the end of the header.
-    pub(super) start: u64,
-    pub(super) end: u64,
-    /// Where the name starts in the string; the shape follows it, as `30522,384`.
-    pub(super) at: u32,
-    pub(super) name: u32,
-    pub(super) shape: u32,
-    /// The index in [`TYPES`].
-    pub(super) dtype: u8,
+/// embmap's name of an element type, by its place in [`TYPES`].
+fn dtype_name(number: u8) -> &'static str {
+    TYPES.get(usize::from(number)).map_or("unknown", |known| known.name)
 }
 
-/// The names and shapes of all tensors, and where each lies.
-#[derive(Debug, Default)]
-pub(super) struct Entries {
-    pub(super) text: String,
-    pub(super) list: Vec<Entry>,
-}
-
-impl Entries {
-    pub(super) fn name(&self, entry: &Entry) -> &str {
-        let at = entry.at as usize;
-        self.text.get(at..at + entry.name as usize).unwrap_or_default()
-    }
-
-    fn shape(&self, entry: &Entry) -> Shape<'_> {
-        let at = entry.at as usize + entry.name as usize;
-        Shape(self.text.get(at..at + entry.shape as usize).unwrap_or_default())
-    }
-}
-
-/// A tensor's shape, as the header writes it without white space.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shape<'a>(pub(super) &'a str);
-
-impl<'a> Shape<'a> {
-    /// The dimensions, outermost first.
-    pub(super) fn dims(self) -> impl Iterator<Item = u64> + 'a {
-        self.0.split(',').filter_map(|dim| dim.parse().ok())
-    }
-
-    /// Rows and columns, where there are two dimensions.
-    pub(super) fn matrix(self) -> Option<(u64, u64)> {
-        let mut dims = self.dims();
-        match (dims.next(), dims.next(), dims.next()) {
-            (Some(rows), Some(columns), None) => Some((rows, columns)),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Shape<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MOST: usize = 8;
-        f.write_char('[')?;
-        for (i, dim) in self.dims().take(MOST + 1).enumerate() {
-            match i {
-                0 => write!(f, "{dim}")?,
-                MOST => f.write_str(", ...")?,
-                _ => write!(f, ", {dim}")?,
-            }
-        }
-        f.write_char(']')
-    }
-}
-
-/// A tensor of a file.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Tensor<'a> {
-    pub(super) name: &'a str,
-    pub(super) dtype: &'static StoredType,
-    pub(super) shape: Shape<'a>,
-    /// Where its data starts in the file.
-    pub(super) offset: u64,
-    pub(super) bytes: u64,
-}
-
-impl fmt::Display for Tensor<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Escaped, because the name comes from the file.
-        write!(f, "{} {} {}", shortened(self.name).escape_debug(), self.shape, self.dtype.name)
-    }
-}
-
-/// A header that was read and checked whole.
-#[derive(Debug)]
-pub(super) struct Header {
-    entries: Entries,
-    /// Hash of each name and the place of its entry, by hash.
-    by_name: Vec<(u64, u32)>,
-    hasher: RandomState,
-    data: u64,
-}
-
-impl Header {
-    /// Reads the header of a file and checks it against the file's length.
-    pub(super) fn read(file: &StoredFile) -> Result<Self> {
-        let refuse =
-            |place, reason| Err(json::Fault { place, reason }.in_file(file.path(), FORMAT));
-        let bytes = file.bytes();
-        if bytes < PREFIX {
-            let reason = format!(
-                "expected {PREFIX} bytes of header length first, the file has {bytes} in all: copy it again"
-            );
-            return refuse(Place::Offset(0), reason);
-        }
-        let mut prefix = [0; 8];
-        file.read_at(0, &mut prefix)?;
-        let length = LittleEndian::read_u64(&prefix);
-        if length > MOST_HEADER {
-            let reason = format!(
-                "the header is {length} bytes long, expected at most {MOST_HEADER}: not a safetensors file, or a damaged one"
-            );
-            return refuse(Place::Offset(0), reason);
-        }
-        let data = PREFIX + length;
-        if data > bytes {
-            let reason = format!(
-                "the header ends at byte {data}, the file has {bytes}: it was cut short, copy it again"
-            );
-            return refuse(Place::Offset(bytes), reason);
-        }
-        let text = file.bytes_at(PREFIX, length)?;
-        if text.first() != Some(&b'{') {
-            let found = text
-                .first()
-                .map_or_else(|| "nothing".to_owned(), |byte| format!("byte {byte:#04x}"));
-            return refuse(
-                Place::Offset(PREFIX),
-                format!("the header starts with {found}, expected {{"),
-            );
-        }
-        let entries =
-            header::parse(&text, PREFIX).map_err(|fault| fault.in_file(file.path(), FORMAT))?;
-        drop(text);
-        let header = Header::index(entries, data).and_then(|header| {
-            header.check_coverage(bytes)?;
-            Ok(header)
-        });
-        header.map_err(|fault| fault.in_file(file.path(), FORMAT))
-    }
-
-    /// All tensors, in the order of their data.
-    pub(super) fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> + Clone {
-        self.entries.list.iter().map(|entry| self.tensor(entry))
-    }
-
-    /// The tensor of a name.
-    pub(super) fn find(&self, name: &str) -> Option<Tensor<'_>> {
-        let hash = self.hasher.hash_one(name);
-        let first = self.by_name.partition_point(|(other, _)| *other < hash);
-        self.by_name[first..]
-            .iter()
-            .take_while(|(other, _)| *other == hash)
-            .map(|(_, place)| &self.entries.list[*place as usize])
-            .find(|entry| self.entries.name(entry) == name)
-            .map(|entry| self.tensor(entry))
-    }
-
-    fn tensor(&self, entry: &Entry) -> Tensor<'_> {
-        Tensor {
-            name: self.entries.name(entry),
-            dtype: &TYPES[usize::from(entry.dtype)],
-            shape: self.entries.shape(entry),
-            offset: self.data + entry.start,
-            bytes: entry.end - entry.start,
-        }
-    }
-
-    /// Sorts the tensors by place and by name, and refuses two of one name.
-    ///
-    /// Hashes are sorted, and not put in a map, to stay within the bound on memory; they
-    /// are seeded, so no file can be made to collide.
-    fn index(mut entries: Entries, data: u64) -> Result<Self, json::Fault> {
-        entries.list.sort_unstable_by_key(|entry| (entry.start, entry.end));
-        let hasher = RandomState::new();
-        let mut by_name = Vec::new();
-        by_name.reserve_exact(entries.list.len());
-        by_name.extend(
-            (0u32..).zip(&entries.list).map(|(i, entry)| (hasher.hash_one(entries.name(entry)), i)),
-        );
-        let name = |place: u32| entries.name(&entries.list[place as usize]);
-        by_name.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| name(a.1).cmp(name(b.1))));
-        if let Some(twins) =
-            by_name.windows(2).find(|two| two[0].0 == two[1].0 && name(two[0].1) == name(two[1].1))
-        {
-            let place = Place::Name(shortened(name(twins[0].1)));
-            let reason =
-                "two tensors have this name, expected one: write the file again".to_owned();
-            return Err(json::Fault { place, reason });
-        }
-        Ok(Header { entries, by_name, hasher, data })
-    }
-
-    /// Refuses gaps and overlaps between tensors, and a file that does not end with the last.
-    fn check_coverage(&self, bytes: u64) -> Result<(), json::Fault> {
-        let mut next = 0;
-        for entry in &self.entries.list {
-            if entry.start != next {
-                let what = if entry.start < next {
-                    "overlaps what lies before it"
-                } else {
-                    "leaves a gap before it"
-                };
-                let reason = format!(
-                    "its data_offsets start at {}, expected {next}: it {what}, write the file again",
-                    entry.start
-                );
-                return Err(json::Fault {
-                    place: Place::Name(shortened(self.entries.name(entry))),
-                    reason,
-                });
-            }
-            next = entry.end;
-        }
-        let found = bytes - self.data;
-        if next == found {
-            return Ok(());
-        }
-        let why = if found < next { "it was cut short" } else { "bytes follow the last tensor" };
+/// Reads the header of a file and checks it against the file's length.
+pub(super) fn read(file: &StoredFile) -> Result<TensorList> {
+    let refuse = |place, reason| Err(json::Fault { place, reason }.in_file(file.path(), FORMAT));
+    let bytes = file.bytes();
+    if bytes < PREFIX {
         let reason = format!(
-            "the tensors take {next} bytes after the header, the file has {found}: {why}, copy it again"
+            "expected {PREFIX} bytes of header length first, the file has {bytes} in all: copy it again"
         );
-        Err(json::Fault { place: Place::Offset(self.data.saturating_add(next.min(found))), reason })
+        return refuse(Place::Offset(0), reason);
     }
+    let mut prefix = [0; 8];
+    file.read_at(0, &mut prefix)?;
+    let length = LittleEndian::read_u64(&prefix);
+    if length > MOST_HEADER {
+        let reason = format!(
+            "the header is {length} bytes long, expected at most {MOST_HEADER}: not a safetensors file, or a damaged one"
+        );
+        return refuse(Place::Offset(0), reason);
+    }
+    let data = PREFIX + length;
+    if data > bytes {
+        let reason = format!(
+            "the header ends at byte {data}, the file has {bytes}: it was cut short, copy it again"
+        );
+        return refuse(Place::Offset(bytes), reason);
+    }
+    let text = file.bytes_at(PREFIX, length)?;
+    if text.first() != Some(&b'{') {
+        let found =
+            text.first().map_or_else(|| "nothing".to_owned(), |byte| format!("byte {byte:#04x}"));
+        return refuse(
+            Place::Offset(PREFIX),
+            format!("the header starts with {found}, expected {{"),
+        );
+    }
+    let entries =
+        header::parse(&text, PREFIX).map_err(|fault| fault.in_file(file.path(), FORMAT))?;
+    drop(text);
+    let header = TensorList::index(entries, data, dtype_name).and_then(|header| {
+        check_coverage(&header, bytes)?;
+        Ok(header)
+    });
+    header.map_err(|fault| fault.in_file(file.path(), FORMAT))
+}
+
+/// Refuses gaps and overlaps between tensors, and a file that does not end with the last.
+fn check_coverage(header: &TensorList, bytes: u64) -> Result<(), json::Fault> {
+    let mut next = 0;
+    for (entry, name) in header.entries() {
+        if entry.start != next {
+            let what = if entry.start < next {
+                "overlaps what lies before it"
+            } else {
+                "leaves a gap before it"
+            };
+            let reason = format!(
+                "its data_offsets start at {}, expected {next}: it {what}, write the file again",
+                entry.start
+            );
+            return Err(json::Fault { place: Place::Name(shortened(name)), reason });
+        }
+        next = entry.end;
+    }
+    let found = bytes - header.data();
+    if next == found {
+        return Ok(());
+    }
+    let why = if found < next { "it was cut short" } else { "bytes follow the last tensor" };
+    let reason = format!(
+        "the tensors take {next} bytes after the header, the file has {found}: {why}, copy it again"
+    );
+    Err(json::Fault { place: Place::Offset(header.data().saturating_add(next.min(found))), reason })
 }

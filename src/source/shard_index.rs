@@ -63,12 +63,6 @@ impl ShardIndex {
         self.list.iter().map(|entry| self.name(entry))
     }
 
-    /// The shard that holds a tensor.
-    pub(super) fn shard_of(&self, tensor: &str) -> Option<&str> {
-        let entry = self.list.iter().find(|entry| self.name(entry) == tensor)?;
-        self.shards.get(entry.shard as usize).map(String::as_str)
-    }
-
     /// The names of all shards, in the order in which the index names them.
     pub(super) fn shards(&self) -> &[String] {
         &self.shards
@@ -258,8 +252,6 @@ mod tests {
         let index = index(text).unwrap();
         assert_eq!(index.names().collect::<Vec<_>>(), ["a", "c", "b"]);
         assert_eq!(index.shards(), ["x.safetensors", "y.safetensors"]);
-        assert_eq!(index.shard_of("b"), Some("y.safetensors"));
-        assert_eq!(index.shard_of("d"), None);
         assert_eq!(index.tensors_of(0).collect::<Vec<_>>(), ["a", "c"]);
         assert_eq!(index.tensors_of(1).collect::<Vec<_>>(), ["b"]);
         assert_eq!(index.tensors_of(2).count(), 0);

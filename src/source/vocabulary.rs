@@ -10,10 +10,12 @@
 
 use std::path::Path;
 
+use super::gguf;
 use super::json::{Fault, shortened};
 use super::read_whole;
 use super::tokenizer_json::{self, Listed};
 use crate::error::{Place, Result};
+use crate::storage::StoredFile;
 
 /// The most that is read of a file of tokens.
 const MOST_BYTES: u64 = 1 << 30;
@@ -40,13 +42,22 @@ enum Tokens {
 impl Vocabulary {
     /// Reads the tokens of a `tokenizer.json`, or of any other file as one token a line.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+        let has_extension =
+            |end: &str| path.extension().is_some_and(|own| own.eq_ignore_ascii_case(end));
+        if has_extension("json") {
             let bytes = read_whole(path, "tokenizer.json", MOST_BYTES)?;
             Self::from_tokenizer_json(&bytes).map_err(|fault| fault.in_file(path, "tokenizer.json"))
+        } else if !has_extension("txt") && starts_as_gguf(path)? {
+            gguf::read_tokens(path)
         } else {
             let bytes = read_whole(path, "vocab.txt", MOST_BYTES)?;
             Self::from_lines(bytes).map_err(|fault| fault.in_file(path, "vocab.txt"))
         }
+    }
+
+    /// Tokens that are sorted by id.
+    pub(super) fn of(text: String, list: Vec<Listed>) -> Self {
+        Vocabulary { text, tokens: Tokens::ById(list) }
     }
 
     /// One more than the highest id. Ids below it may have no token.
@@ -144,6 +155,11 @@ impl Vocabulary {
         check_highest(&list, &text)?;
         Ok(Vocabulary { text, tokens: Tokens::ById(list) })
     }
+}
+
+fn starts_as_gguf(path: &Path) -> Result<bool> {
+    let file = StoredFile::open(path)?;
+    Ok(gguf::looks_like(&file.bytes_at(0, file.bytes().min(4))?))
 }
 
 /// Refuses an id far beyond the number of tokens: whoever lists all ids takes time for each

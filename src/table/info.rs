@@ -15,7 +15,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TableInfo {
-    /// The format: `emb` or `safetensors`.
+    /// The format: `emb`, `safetensors` or `gguf`.
     pub format: &'static str,
     /// The format's version, major and minor, where it has one.
     pub version: Option<(u16, u16)>,
@@ -25,8 +25,14 @@ pub struct TableInfo {
     pub files: Vec<PathBuf>,
     /// Their sizes in bytes, added up.
     pub file_bytes: u64,
-    /// The tensor that the rows are, in a checkpoint.
+    /// The tensor that the rows are, in a checkpoint; of a table in pieces the pattern.
     pub tensor: Option<String>,
+    /// The number of tensors that the rows lie in; 1 but for a table in pieces.
+    pub pieces: usize,
+    /// The tensor or tensors of the scales, where they lie apart from the values.
+    pub scales: Option<String>,
+    /// The tensor or tensors of the biases, where they lie apart from the values.
+    pub biases: Option<String>,
     /// The id of an `.emb` file.
     pub file_id: Option<[u8; 16]>,
     /// True where block sums are there for `verify`.

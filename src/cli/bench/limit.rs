@@ -55,8 +55,13 @@ impl Limit {
     /// Rows of the same size, as many as may be, in memory in large pages.
     pub(super) fn of_memory(table: &Table) -> Result<Self> {
         let bytes = available_memory().map_or(MOST_HEAP, |free| MOST_HEAP.min(free / 4));
-        let rows = (bytes / table.row_stride().max(1)).clamp(1, table.vocab());
-        Ok(Limit { table: table.load_rows(..rows)?, ways: &[Way::Gather, Way::Copies] })
+        let row = table.row_stride().max(table.row_bytes()).max(1);
+        let rows = (bytes / row).clamp(1, table.vocab());
+        let table = table.load_rows(..rows)?;
+        // Rows whose planes lie apart are more than one copy each.
+        let plain = table.encoded_row(0).is_ok();
+        let ways: &[Way] = if plain { &[Way::Gather, Way::Copies] } else { &[Way::Gather] };
+        Ok(Limit { table, ways })
     }
 
     /// Reads of the same rows by a table that reads past the page cache.

@@ -1,7 +1,9 @@
 //! Tests over whole files and directories.
 
+mod gguf;
 mod headers;
 mod models;
+mod pieces;
 #[cfg(feature = "text")]
 mod tokenizers;
 

@@ -177,11 +177,16 @@ fn a_directory_without_a_table_says_what_it_looked_for() {
         reason.contains("only pytorch_model.bin") && reason.contains("safetensors.torch.save_file"),
         "{reason}"
     );
-    dir.add("model.gguf", "x");
+    dir.add("table.npy", "x");
     assert!(
         no_table(dir.refusal())
-            .contains("only model.gguf, which this version of embmap cannot read yet")
+            .contains("only table.npy, which this version of embmap cannot read yet")
     );
+    dir.add("b.gguf", "x");
+    assert!(dir.refusal().to_string().contains("not a valid gguf file"), "{}", dir.refusal());
+    dir.add("a.gguf", "x");
+    let reason = no_table(dir.refusal());
+    assert!(reason.starts_with("2 GGUF files") && reason.contains("(a.gguf, b.gguf)"), "{reason}");
     dir.add("b.safetensors", "x");
     dir.add("a.safetensors", "x");
     let reason = no_table(dir.refusal());
@@ -198,10 +203,10 @@ fn a_file_of_another_kind_says_the_way_out() {
     let reason = |name: &str, bytes: &[u8]| no_table(refused(open_at(&dir.add(name, bytes))));
     assert!(reason("model.pt", b"PK\x03\x04").contains("pickle"));
     assert!(reason("noname", b"\x80\x02}q").contains("pickle"));
-    assert!(reason("x", b"GGUF\x03\0\0\0").contains("cannot read yet"));
+    assert!(reason("x", b"\x93NUMPY\x01\0").contains("cannot read yet"));
     assert!(reason("x.npy", b"\x93NUMPY").contains("cannot read yet"));
-    assert!(reason("x.txt", b"hello").contains("expected a safetensors file"));
-    assert!(reason("x", b"").contains("expected a safetensors file"));
+    assert!(reason("x.txt", b"hello").contains("expected a safetensors or GGUF file"));
+    assert!(reason("x", b"").contains("expected a safetensors or GGUF file"));
     let broken = refused(open_at(&dir.add("x.safetensors", b"hello")));
     assert!(matches!(broken, Error::Foreign { format: "safetensors", .. }));
 }

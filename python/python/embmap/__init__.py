@@ -1,0 +1,63 @@
+"""Rows of embedding tables of any size, straight from the file, for numpy and torch.
+
+    import embmap
+
+    table = embmap.open("model/")          # .emb, .safetensors, a model directory
+    table[5], table[2:9]                   # read-only views, nothing is copied
+    table[ids]                             # a gather: ids of any shape and integer dtype
+    table.gather(ids, out=out)             # into memory that is there already
+
+See docs/python.md for the whole of it, and embmap.torch for drop-in modules.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._embmap import FormatError, Table, __version__, convert, open, output_cache, tensors
+
+if TYPE_CHECKING:
+    import os
+
+
+class Residency(NamedTuple):
+    """How much of a table's rows is in memory: what Table.residency found, in bytes."""
+
+    total_bytes: int
+    """Of all rows."""
+    cached_bytes: int | None
+    """Held by the page cache, whoever brought them there; None where the system does not tell."""
+    mapped_bytes: int | None
+    """Mapped by this process; None where the table is not mapped."""
+
+
+class Written(NamedTuple):
+    """What convert and Writer.finish published."""
+
+    path: os.PathLike[str]
+    file_bytes: int
+    vocab: int
+    tokens: int
+    file_id: bytes
+
+
+def _reopen(path: str | os.PathLike[str], options: dict[str, Any]) -> Table:
+    """What a pickled table becomes."""
+    return open(path, **options)
+
+
+from ._writer import Writer, from_numpy  # noqa: E402
+
+__all__ = [
+    "FormatError",
+    "Residency",
+    "Table",
+    "Writer",
+    "Written",
+    "__version__",
+    "convert",
+    "from_numpy",
+    "open",
+    "output_cache",
+    "tensors",
+]

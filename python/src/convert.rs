@@ -1,0 +1,83 @@
+//! `embmap.convert`.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use embmap::{Access, ConvertOptions, OpenOptions, convert_with};
+use pyo3::prelude::*;
+
+use crate::dtype::parse;
+use crate::error::raised;
+use crate::table::Table;
+use crate::writer::told;
+
+/// Writes a table to an .emb file, streaming, with its tokens, tokenizer and metadata.
+///
+/// src is a path or a Table; rows is a (start, stop) of what to take; align rounds the row
+/// stride up. progress(done, total) is called now and then, and an exception of it, as
+/// KeyboardInterrupt, stops the conversion. The file appears whole or not at all.
+#[pyfunction]
+#[pyo3(signature = (
+    src, dst, *, tensor=None, dtype=None, align=None, rows=None, replace=false, file_id=None,
+    follow_links=false, progress=None
+))]
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+pub(crate) fn convert<'py>(
+    py: Python<'py>,
+    src: &Bound<'py, PyAny>,
+    dst: PathBuf,
+    tensor: Option<String>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    align: Option<u64>,
+    rows: Option<(u64, u64)>,
+    replace: bool,
+    file_id: Option<[u8; 16]>,
+    follow_links: bool,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut options = ConvertOptions::new().replace(replace);
+    if let Some(dtype) = dtype {
+        options = options.dtype(parse(dtype)?);
+    }
+    if let Some(bytes) = align {
+        options = options.align(bytes);
+    }
+    if let Some((start, stop)) = rows {
+        options = options.rows(start..stop);
+    }
+    if let Some(id) = file_id {
+        options = options.file_id(id);
+    }
+    let table = if let Ok(table) = src.cast::<Table>() {
+        table.get().shared()?
+    } else {
+        let path: PathBuf = src.extract()?;
+        let mut open = OpenOptions::new().access(Access::Read).follow_links(follow_links);
+        if let Some(tensor) = tensor {
+            open = open.tensor(tensor);
+        }
+        Arc::new(py.detach(|| open.open(path)).map_err(raised)?)
+    };
+    let mut stopped = None;
+    let written = py.detach(|| {
+        convert_with(&table, dst, &options, |done, total| {
+            let look = Python::attach(|py| {
+                py.check_signals()?;
+                progress.as_ref().map_or(Ok(()), |told| told.call1(py, (done, total)).map(drop))
+            });
+            match look {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    stopped = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })
+    });
+    match (written, stopped) {
+        (_, Some(error)) => Err(error),
+        (Err(error), None) => Err(raised(error)),
+        (Ok(written), None) => told(py, written),
+    }
+}

@@ -1,0 +1,162 @@
+//! The class behind `embmap.Writer`: rows and tokens in, one published file out.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use bytemuck::Pod;
+use embmap::{DType, Element, TableWriter, WriteOptions, Written};
+use half::{bf16, f16};
+use pyo3::buffer::PyUntypedBuffer;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::dtype::parse;
+use crate::error::{closed, raised};
+use crate::view::elements;
+
+/// The elements that are converted at once.
+const PIECE: usize = 1 << 18;
+
+/// Rows and tokens go in, and `finish` publishes the file; dropped before, it leaves nothing.
+#[pyclass(frozen, module = "embmap._embmap")]
+pub(crate) struct Writer {
+    dim: usize,
+    dtype: DType,
+    writer: Mutex<Option<TableWriter>>,
+}
+
+#[pymethods]
+impl Writer {
+    #[new]
+    #[pyo3(signature = (
+        path, dim, dtype, *, vocab=None, align=None, metadata=None, tokenizer=None, replace=false,
+        file_id=None
+    ))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn new(
+        py: Python<'_>,
+        path: PathBuf,
+        dim: usize,
+        dtype: &Bound<'_, PyAny>,
+        vocab: Option<u64>,
+        align: Option<u64>,
+        metadata: Option<String>,
+        tokenizer: Option<String>,
+        replace: bool,
+        file_id: Option<[u8; 16]>,
+    ) -> PyResult<Self> {
+        let dtype = parse(dtype)?;
+        let mut options = WriteOptions::new(dim, dtype).replace(replace);
+        if let Some(rows) = vocab {
+            options = options.vocab(rows);
+        }
+        if let Some(bytes) = align {
+            options = options.align(bytes);
+        }
+        if let Some(json) = metadata {
+            options = options.metadata(json);
+        }
+        if let Some(json) = tokenizer {
+            options = options.tokenizer(json);
+        }
+        if let Some(id) = file_id {
+            options = options.file_id(id);
+        }
+        let writer = py.detach(|| options.create(path)).map_err(raised)?;
+        Ok(Writer { dim, dtype, writer: Mutex::new(Some(writer)) })
+    }
+
+    /// Adds rows: C-contiguous elements of a dtype, each rounded once where the table's is
+    /// another.
+    fn push(
+        &self,
+        py: Python<'_>,
+        rows: &Bound<'_, PyAny>,
+        dtype: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let from = parse(dtype)?;
+        let buffer = PyUntypedBuffer::get(rows)?;
+        match from {
+            DType::F32 => self.push_elements(py, elements::<f32>(&buffer)),
+            DType::F16 => self.push_elements(py, elements::<f16>(&buffer)),
+            DType::BF16 => self.push_elements(py, elements::<bf16>(&buffer)),
+            DType::F64 => self.push_elements(py, elements::<f64>(&buffer)),
+            other => Err(PyValueError::new_err(format!("rows of {other} cannot be written"))),
+        }
+    }
+
+    /// Adds the tokens of the next rows.
+    fn push_tokens(&self, py: Python<'_>, tokens: Vec<Option<String>>) -> PyResult<()> {
+        self.write(py, |writer| {
+            tokens.iter().try_for_each(|token| writer.push_token(token.as_deref()))
+        })
+    }
+
+    /// Completes, flushes and publishes the file.
+    fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = writer.ok_or_else(|| closed("writer"))?;
+        told(py, py.detach(|| writer.finish()).map_err(raised)?)
+    }
+
+    /// Leaves the destination as it was.
+    fn abort(&self, py: Python<'_>) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        py.detach(|| drop(writer));
+    }
+}
+
+impl Writer {
+    fn write(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut TableWriter) -> embmap::Result<()> + Send,
+    ) -> PyResult<()> {
+        // Taken out meanwhile: a lock would be waited for with Python's own lock in hand.
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut writer = writer.ok_or_else(|| closed("writer (or another thread writes to it)"))?;
+        let done = py.detach(|| work(&mut writer));
+        *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+        done.map_err(raised)
+    }
+
+    fn push_elements<From: Element>(
+        &self,
+        py: Python<'_>,
+        rows: Option<&[From]>,
+    ) -> PyResult<()> {
+        let rows = rows.ok_or_else(|| {
+            PyValueError::new_err("expected rows one after the other, of the dtype that was said")
+        })?;
+        self.write(py, |writer| match self.dtype {
+            same if same == From::DTYPE => writer.push(rows),
+            DType::F32 => push_converted::<From, f32>(writer, rows, self.dim),
+            DType::F16 => push_converted::<From, f16>(writer, rows, self.dim),
+            DType::BF16 => push_converted::<From, bf16>(writer, rows, self.dim),
+            // The writer refuses what is left, with its reason.
+            _ => push_converted::<From, f64>(writer, rows, self.dim),
+        })
+    }
+}
+
+fn push_converted<From: Element, To: Element + Pod>(
+    writer: &mut TableWriter,
+    rows: &[From],
+    dim: usize,
+) -> embmap::Result<()> {
+    // Whole rows at a time: `push` takes nothing else.
+    let piece = (PIECE / dim).max(1) * dim;
+    let mut converted = Vec::new();
+    rows.chunks(piece).try_for_each(|rows| {
+        converted.clear();
+        converted.extend(rows.iter().map(|element| element.convert::<To>()));
+        writer.push(&converted)
+    })
+}
+
+/// What was written, as `embmap.Written`.
+pub(crate) fn told(py: Python<'_>, written: Written) -> PyResult<Bound<'_, PyAny>> {
+    let Written { path, file_bytes, vocab, tokens, file_id, .. } = written;
+    let class = py.import("embmap")?.getattr("Written")?;
+    class.call1((path, file_bytes, vocab, tokens, file_id))
+}
