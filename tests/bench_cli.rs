@@ -106,7 +106,7 @@ fn people_get_a_line_a_configuration() {
 #[cfg(target_os = "linux")]
 fn cold_rows_are_read_from_the_device() {
     let (_directory, path) = on_disk();
-    for access in [&[][..], &["--no-map"], &["--access", "read"]] {
+    for access in [&[][..], &["--no-map"], &["--access", "direct"]] {
         let args = [&path, "--state", "cold", "--batch", "100", "--seconds", "0.1", "--json"];
         let found = objects(&run(&[&args[..], access].concat()), 0);
         assert_eq!(found[0]["state"], "cold");
@@ -115,6 +115,7 @@ fn cold_rows_are_read_from_the_device() {
         let amplification = number(&found[0], "amplification");
         assert!(amplification > 0.9, "{}", found[0]);
         assert!(number(&found[0], "share") > 0.0);
+        assert!(found[0]["limit"].as_str().unwrap().starts_with("direct reads "));
     }
 }
 

@@ -132,7 +132,7 @@ impl OpeningArgs {
 }
 
 /// Opens a table to be read at offsets.
-pub(crate) fn unmapped(path: &Path, options: OpenOptions) -> Result<Table> {
+fn unmapped(path: &Path, options: OpenOptions) -> Result<Table> {
     Ok(options.open(path)?)
 }
 

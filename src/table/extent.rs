@@ -36,7 +36,11 @@ impl Table {
         let extent = after.checked_sub(1).map(|index| &extents[index]);
         let extent = extent.filter(|extent| id - extent.first < extent.rows);
         let Some(extent) = extent else {
-            return Err(Error::RowOutOfRange { id: id.into(), position: None, vocab: self.vocab() });
+            return Err(Error::RowOutOfRange {
+                id: id.into(),
+                position: None,
+                vocab: self.vocab(),
+            });
         };
         let bytes = plane.extent_bytes(extent);
         let bytes = self.resident(extent.file, extent.offset, bytes, "encoded_extent")?;

@@ -27,17 +27,18 @@ each batch. The ids of zipf:S have the probability 1/rank^S, and the ranks are s
 table by a bijection, so that hot rows are no neighbours. A trace is a text of ids, separated by
 white space; --batch cuts it, and at its end it starts again.
 
-warm    all rows are in the page cache. The limit is copies of rows of the same size from memory
+warm    all rows are in the page cache; those that were there stay as they are. The limit is copies of rows of the same size from memory
         in large pages, by as many threads.
 cold    the table's files are dropped from the page cache before each batch, for every process
-        that uses them. The limit is the rate at which the device reads the same number of rows
-        when many are asked for at once.
+        that uses them. The limit is the rate at which the device reads as many distinct rows,
+        past the page cache and many at the same time.
 capped  the page cache has at most so many bytes for the files, by a memory cgroup (version 2)
         that is made for the run. The limit is as for cold.
 
 Where a state cannot be had (files on tmpfs, pages that others hold, no cgroup) there are no
 figures for it: it is told on standard error and by \"measured\":false, and the exit code is 1.
-While a table is mapped nothing may write to its files in place; --no-map reads them instead.";
+While a table is mapped nothing may write to its files in place; --access read or direct reads
+them instead.";
 
 /// The least that a cap may be: the process itself has to fit beside the pages.
 const LEAST_CAP: u64 = 32 << 20;

@@ -1,8 +1,6 @@
 //! The limit beside which a gather is measured: what the memory, or the device, can do.
 
 use std::hint::black_box;
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
@@ -13,11 +11,9 @@ use super::counters::available_memory;
 use super::samples::Samples;
 use super::work::{Memory, row_bytes};
 
-/// The bytes of rows that are copied to memory at most: far more than caches hold.
-const MOST_HEAP: u64 = 1 << 30;
-
-/// The reads that are under way at the same time.
-const DEPTH: usize = 32;
+/// The bytes of rows that are copied to memory at most: as many as the table
+/// has, for a larger table takes longer to find places in, up to what takes seconds to fill.
+const MOST_HEAP: u64 = 8 << 30;
 
 /// The bytes of a batch from which a plain copy is worth several threads.
 const PARALLEL_BYTES: usize = 1 << 20;
@@ -32,8 +28,10 @@ pub(super) enum Way {
     Gather,
     /// A loop of copies from the same memory.
     Copies,
-    /// Reads of rows one by one, many at the same time.
-    Reads,
+    /// Reads past the page cache, many at the same time, through `io_uring`.
+    Ring,
+    /// The same by a pool of threads, where there is no `io_uring`.
+    Pool,
 }
 
 impl Way {
@@ -41,7 +39,8 @@ impl Way {
         match self {
             Way::Gather => "gather from memory",
             Way::Copies => "copies from memory",
-            Way::Reads => "reads at depth 32",
+            Way::Ring => "direct reads through io_uring",
+            Way::Pool => "direct reads by threads",
         }
     }
 }
@@ -56,13 +55,20 @@ impl Limit {
     /// Rows of the same size, as many as may be, in memory in large pages.
     pub(super) fn of_memory(table: &Table) -> Result<Self> {
         let bytes = available_memory().map_or(MOST_HEAP, |free| MOST_HEAP.min(free / 4));
-        let rows = (bytes / table.row_stride().max(1)).clamp(1, table.vocab());
-        Ok(Limit { table: table.load_rows(..rows)?, ways: &[Way::Gather, Way::Copies] })
+        let row = table.row_stride().max(table.row_bytes()).max(1);
+        let rows = (bytes / row).clamp(1, table.vocab());
+        let table = table.load_rows(..rows)?;
+        // Rows whose planes lie apart are more than one copy each.
+        let plain = table.encoded_row(0).is_ok();
+        let ways: &[Way] = if plain { &[Way::Gather, Way::Copies] } else { &[Way::Gather] };
+        Ok(Limit { table, ways })
     }
 
-    /// Reads of the same rows from the files.
-    pub(super) fn of_device(reader: Table) -> Self {
-        Limit { table: reader, ways: &[Way::Reads] }
+    /// Reads of the same rows by a table that reads past the page cache.
+    pub(super) fn of_device(direct: Table) -> Result<Self> {
+        let ring = direct.direct_io()?.is_some_and(|io| io.io_uring);
+        let ways: &[Way] = if ring { &[Way::Ring] } else { &[Way::Pool] };
+        Ok(Limit { table: direct, ways })
     }
 
     /// Does a batch at the limit, and tells how long it took.
@@ -74,7 +80,7 @@ impl Limit {
         threads: usize,
     ) -> Result<Duration> {
         match way {
-            Way::Reads => read_at_depth(&self.table, ids),
+            Way::Ring | Way::Pool => read_at_depth(&self.table, ids, memory),
             Way::Gather | Way::Copies => {
                 // Fewer rows may be there than the table has.
                 for id in &mut *ids {
@@ -137,28 +143,15 @@ fn copy_part(table: &Table, ids: &[u64], out: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// Reads the distinct rows of a batch by a bounded number of threads.
+/// Reads the distinct rows of a batch past the page cache, as many at a time as it takes.
 ///
 /// The one place that knows how a device is read at depth.
-fn read_at_depth(table: &Table, ids: &mut [u64]) -> Result<Duration> {
+fn read_at_depth(table: &Table, ids: &mut [u64], memory: &mut Memory) -> Result<Duration> {
     let distinct = distinct(ids);
-    let (next, start) = (AtomicUsize::new(0), Barrier::new(DEPTH + 1));
-    let read = || {
-        let options = GatherOptions::new().threads(1);
-        let mut row = vec![0u8; row_bytes(table)];
-        start.wait();
-        while let Some(id) = distinct.get(next.fetch_add(1, Ordering::Relaxed)) {
-            table.gather_bytes_into_with(&[*id], &mut row, &options)?;
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..DEPTH).map(|_| scope.spawn(read)).collect();
-        start.wait();
-        let begun = Instant::now();
-        readers.into_iter().try_for_each(joined)?;
-        Ok(begun.elapsed())
-    })
+    let rows = memory.of(distinct.len() * row_bytes(table));
+    let start = Instant::now();
+    table.gather_bytes_into_with(distinct, rows, &GatherOptions::new().threads(1))?;
+    Ok(start.elapsed())
 }
 
 fn joined(thread: std::thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
@@ -187,11 +180,13 @@ pub(super) struct Measured {
 
 #[cfg(test)]
 mod tests {
+    use embmap::{Access, OpenOptions};
+
     use super::*;
 
     #[test]
     fn every_way_copies_the_rows() {
-        let table = embmap::OpenOptions::new().open("fixtures/minilm-2k").unwrap();
+        let table = OpenOptions::new().open("fixtures/minilm-2k").unwrap();
         let limit = Limit::of_memory(&table).unwrap();
         let mut ids: Vec<u64> = (0..3000).map(|n| n * 7919 % 2003).collect();
         let mut expected = vec![0u8; ids.len() * 768];
@@ -203,11 +198,16 @@ mod tests {
                 assert!(memory.of::<u8>(expected.len()) == expected, "{way:?} {threads}");
             }
         }
-        let reads = Limit::of_device(table);
-        let mut memory = Memory::for_batches(&reads.table, 1).unwrap();
+        let direct = OpenOptions::new().access(Access::Direct).open("fixtures/minilm-2k").unwrap();
+        let limit = Limit::of_device(direct).unwrap();
+        let mut memory = Memory::for_batches(&table, 3).unwrap();
         let mut few = [5, 5, 7, 5, 2002];
-        assert!(reads.measure(Way::Reads, &mut few, &mut memory, 1).unwrap() > Duration::ZERO);
-        assert!(reads.measure(Way::Reads, &mut [2003], &mut memory, 1).is_err());
+        let taken = limit.measure(limit.ways[0], &mut few, &mut memory, 1).unwrap();
+        assert!(taken > Duration::ZERO);
+        let mut expected = [0u8; 3 * 768];
+        table.gather_bytes_into(&[5u64, 7, 2002], &mut expected).unwrap();
+        assert_eq!(memory.of::<u8>(expected.len()), expected);
+        assert!(limit.measure(limit.ways[0], &mut [2003], &mut memory, 1).is_err());
     }
 
     #[test]

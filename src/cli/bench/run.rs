@@ -4,13 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use embmap::Table;
+use embmap::{Access, OpenOptions, Table};
 
 use super::super::Outcome;
 use super::super::console::Console;
 use super::super::failure::Finding;
 use super::super::interrupt;
-use super::super::open::unmapped;
 use super::super::output::Output;
 use super::super::progress::{Progress, Unit};
 use super::args::{BenchArgs, State};
@@ -64,7 +63,7 @@ pub(crate) fn run(args: &BenchArgs, console: &Console) -> Outcome {
 
 /// Compares rows of a batch of each size with those of the file, before anything is measured.
 fn check_all(args: &BenchArgs, threads: &[usize], bench: &mut Bench<'_>) -> Result<()> {
-    let reader = unmapped(&args.path, args.opening.options())?;
+    let reader = reach(args, Access::Read)?;
     // Not those that will be measured, for those are to be read for the first time then.
     let mut source = IdSource::others(&args.ids, reader.vocab())?;
     for batch in &args.batch {
@@ -79,6 +78,12 @@ fn check_all(args: &BenchArgs, threads: &[usize], bench: &mut Bench<'_>) -> Resu
     Ok(())
 }
 
+/// The same table, reached in another way.
+fn reach(args: &BenchArgs, access: Access) -> Result<Table> {
+    let options: OpenOptions = args.opening.options();
+    Ok(options.access(access).open(&args.path)?)
+}
+
 /// Measures all configurations of a state.
 fn measure_state(
     args: &BenchArgs,
@@ -90,9 +95,7 @@ fn measure_state(
     let table = Arc::clone(bench.table);
     let limit = match state {
         State::Warm => Limit::of_memory(&table)?,
-        State::Cold | State::Capped(_) => {
-            Limit::of_device(unmapped(&args.path, args.opening.options())?)
-        }
+        State::Cold | State::Capped(_) => Limit::of_device(reach(args, Access::Direct)?)?,
     };
     let prepared = prepare(state, &table)?;
     for threads in threads {
