@@ -131,17 +131,23 @@ impl Codec {
     /// The bytes of one row's values, or `None` where that overflows, or where `dim` elements of
     /// this dtype cannot be encoded so: no whole number of blocks, or a dtype of another codec.
     pub(crate) fn value_bytes(self, dtype: DType, dim: u64) -> Option<u64> {
-        let fits = match self {
+        if let Codec::Scaled(scaling) = self {
+            let block = u64::from(scaling.block);
+            let packed = dtype.block_elements() as u64;
+            if block == 0 || !dim.is_multiple_of(block) || !block.is_multiple_of(packed) {
+                return None;
+            }
+        }
+        if self.takes(dtype) { dtype.bytes_of(dim) } else { None }
+    }
+
+    /// True where rows of a dtype may be encoded so. A bias that is a power of two is no such.
+    pub(crate) fn takes(self, dtype: DType) -> bool {
+        match self {
             Codec::Plain => !dtype.is_blocks(),
             Codec::Blocks => dtype.is_blocks(),
-            Codec::Scaled(scaling) => {
-                let block = u64::from(scaling.block);
-                is_scalable(dtype)
-                    && dim.is_multiple_of(block)
-                    && block.is_multiple_of(dtype.block_elements() as u64)
-            }
-        };
-        if fits { dtype.bytes_of(dim) } else { None }
+            Codec::Scaled(scaling) => is_scalable(dtype) && scaling.bias != Some(ScaleType::E8M0),
+        }
     }
 
     /// The bytes of one row's scales; 0 where there are none, `None` where the block length does

@@ -1,6 +1,6 @@
 //! The numbers that stand for dtypes, codecs and checksums in the header.
 
-use crate::codec::Codec;
+use crate::codec::{Codec, ScaleType};
 use crate::dtype::DType;
 
 /// XXH3-64 of each block, the only checksum of version 1; 0 stands for none.
@@ -39,17 +39,29 @@ pub(super) fn dtype_of(code: u32) -> Option<DType> {
     DType::ALL.into_iter().find(|dtype| dtype_code(*dtype) == code)
 }
 
+/// The codes of codecs.
+pub(super) const PLAIN: u32 = 0;
+pub(super) const SCALED: u32 = 1;
+pub(super) const BLOCKS: u32 = 2;
+
 pub(super) const fn codec_code(codec: Codec) -> u32 {
     match codec {
-        Codec::Plain => 0,
-        Codec::Scaled(_) => 1,
-        Codec::Blocks => 2,
+        Codec::Plain => PLAIN,
+        Codec::Scaled(_) => SCALED,
+        Codec::Blocks => BLOCKS,
     }
 }
 
-pub(super) const fn codec_of(code: u32) -> Option<Codec> {
-    match code {
-        0 => Some(Codec::Plain),
-        _ => None,
+/// The code of a type of scales; 0 stands for none.
+pub(super) const fn scale_code(scale: ScaleType) -> u32 {
+    match scale {
+        ScaleType::F32 => 1,
+        ScaleType::F16 => 2,
+        ScaleType::BF16 => 3,
+        ScaleType::E8M0 => 4,
     }
+}
+
+pub(super) fn scale_of(code: u32) -> Option<ScaleType> {
+    ScaleType::ALL.into_iter().find(|scale| scale_code(*scale) == code)
 }
