@@ -16,6 +16,7 @@ use crate::tokens::{TokenParts, Tokens};
 mod budget;
 mod info;
 mod rows;
+mod scan;
 mod temperature;
 
 pub(crate) use budget::Budget;
