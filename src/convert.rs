@@ -4,14 +4,15 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use half::{bf16, f16};
-
-use crate::codec::{Codec, Decoder, Encoding, Kernels, RowParts};
-use crate::dtype::{DType, Element};
+use crate::codec::{Codec, Loss};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::storage::Scan;
 use crate::table::Table;
 use crate::writer::{TableWriter, WriteOptions, Written};
+
+mod rows;
+
+use rows::Recoding;
 
 /// The bytes read at once; rounded down to whole rows, and at least one row.
 const PIECE: usize = 4 << 20;
@@ -53,7 +54,12 @@ impl ConvertOptions {
         ConvertOptions::default()
     }
 
-    /// The type to store; each number is rounded once, to nearest.
+    /// The type to store.
+    ///
+    /// To f32, f16, bf16 and f64 each number is rounded once, to nearest. To `i8`, `f8_e4m3` and
+    /// `q8_0` rows are quantized: the first two with one f32 scale a row, so that its largest
+    /// number is 127 or 448, the last in blocks of 32 as ggml does it. [`Written::loss`] and the
+    /// metadata tell what that cost. The type that the table has keeps every bit.
     #[must_use]
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = Some(dtype);
@@ -138,10 +144,12 @@ pub fn convert_with(
     let rows = options.rows_of(table)?;
     let whole = rows == (0..table.vocab());
     let dtype = options.dtype.unwrap_or(table.dtype());
-    let mut write = WriteOptions::new(table.dim(), dtype)
+    let mut recoding = Recoding::new(table, dtype)?;
+    let mut write = recoding
+        .describe(WriteOptions::new(table.dim(), dtype))
         .vocab(rows.end - rows.start)
         .replace(options.replace)
-        .metadata(metadata(table, &rows)?);
+        .metadata(metadata(table, &rows, None)?);
     if let Some(bytes) = options.align {
         write = write.align(bytes);
     }
@@ -152,76 +160,36 @@ pub fn convert_with(
         write = write.tokenizer(json.into_owned());
     }
     let mut writer = write.create(path)?;
-    copy_rows(table, &rows, dtype, &mut writer, &mut progress)?;
+    copy_rows(table, &rows, &mut recoding, &mut writer, &mut progress)?;
     copy_tokens(table, &rows, &mut writer, || {
         progress(rows.end - rows.start, rows.end - rows.start)
     })?;
     table.check_alive()?;
-    writer.finish()
+    let loss = recoding.loss();
+    if let Some(loss) = &loss {
+        writer.set_metadata(metadata(table, &rows, Some((dtype, loss)))?)?;
+    }
+    let written = writer.finish()?;
+    Ok(Written { loss, ..written })
 }
 
 fn copy_rows(
     table: &Table,
     rows: &Range<u64>,
-    dtype: DType,
+    recoding: &mut Recoding<'_>,
     writer: &mut TableWriter,
     progress: &mut impl FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<()> {
-    let plane = &table.layout.values;
-    let (row_bytes, stride) = (plane.row_bytes(), plane.row_stride());
-    let row = usize::try_from(row_bytes).unwrap_or(usize::MAX);
-    let step = usize::try_from(stride).unwrap_or(usize::MAX);
-    let mut dense = Vec::new();
-    let mut converted = Vec::new();
-    let mut written = 0;
-    for extent in plane.extents() {
-        let first = rows.start.max(extent.first);
-        let end = rows.end.min(extent.first + extent.rows);
-        if first >= end {
-            continue;
-        }
-        let start = extent.offset + (first - extent.first) * stride;
-        let last_byte = extent.offset + (end - 1 - extent.first) * stride + row_bytes;
-        let piece = (PIECE / step).max(1) * step;
-        let mut scan = Scan::new(&table.files[extent.file], start, last_byte, piece);
-        while let Some((_, piece)) = scan.next()? {
-            let encoded = if step == row {
-                piece
-            } else {
-                dense.clear();
-                piece.chunks(step).for_each(|padded| dense.extend_from_slice(&padded[..row]));
-                &dense
-            };
-            if dtype == table.dtype() {
-                writer.push_encoded(encoded)?;
-            } else {
-                convert_rows(table.dtype(), dtype, encoded, &mut converted);
-                writer.push_encoded(&converted)?;
-            }
-            written += (encoded.len() / row) as u64;
-            if progress(written, rows.end - rows.start).is_break() {
-                return Err(Error::Interrupted);
-            }
+    let row_bytes = usize::try_from(table.row_bytes()).unwrap_or(usize::MAX);
+    let mut scan = table.scan_rows(rows.clone(), PIECE);
+    while let Some(piece) = scan.next()? {
+        writer.push_encoded(recoding.encode(piece.first, piece.bytes, row_bytes)?)?;
+        let end = piece.first + (piece.bytes.len() / row_bytes.max(1)) as u64;
+        if progress(end - rows.start, rows.end - rows.start).is_break() {
+            return Err(Error::Interrupted);
         }
     }
     Ok(())
-}
-
-/// Re-encodes plain rows; rows have no boundaries there, so all are one long row.
-fn convert_rows(from: DType, to: DType, encoded: &[u8], converted: &mut Vec<u8>) {
-    fn into<O: Element>(from: DType, values: &[u8], converted: &mut Vec<u8>) {
-        let mut elements = vec![O::from_f32(0.0); values.len() / from.block_bytes()];
-        let encoding = Encoding { dtype: from, codec: Codec::Plain };
-        Decoder::of(encoding, Kernels::of_process()).decode(RowParts::of(values), &mut elements);
-        converted.extend_from_slice(bytemuck::cast_slice(&elements));
-    }
-    converted.clear();
-    match to {
-        DType::F32 => into::<f32>(from, encoded, converted),
-        DType::F16 => into::<f16>(from, encoded, converted),
-        DType::BF16 => into::<bf16>(from, encoded, converted),
-        _ => into::<f64>(from, encoded, converted),
-    }
 }
 
 /// Tokens beyond the last row stay with a whole table; a range takes its own.
@@ -246,7 +214,7 @@ fn copy_tokens(
 }
 
 /// What the file says of where it came from.
-fn metadata(table: &Table, rows: &Range<u64>) -> Result<String> {
+fn metadata(table: &Table, rows: &Range<u64>, cost: Option<(DType, &Loss)>) -> Result<String> {
     let info = table.info();
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let mut source = serde_json::json!({
@@ -256,6 +224,9 @@ fn metadata(table: &Table, rows: &Range<u64>) -> Result<String> {
         "dtype": table.dtype().name(),
         "vocab": table.vocab(),
     });
+    if table.codec() != Codec::Plain {
+        source["codec"] = table.codec().to_string().into();
+    }
     if *rows != (0..table.vocab()) {
         source["rows"] = serde_json::json!([rows.start, rows.end]);
     }
@@ -265,11 +236,21 @@ fn metadata(table: &Table, rows: &Range<u64>) -> Result<String> {
     {
         source["metadata"] = before;
     }
-    let metadata = serde_json::json!({
+    let mut metadata = serde_json::json!({
         "source": source,
         "created": unix_time(),
         "tool": concat!("embmap ", env!("CARGO_PKG_VERSION")),
     });
+    if let Some((dtype, loss)) = cost {
+        metadata["quantization"] = serde_json::json!({
+            "from": table.dtype().name(),
+            "to": dtype.name(),
+            "max_error": loss.max_error,
+            "rms_error": loss.rms_error,
+            "mean_cosine": loss.mean_cosine,
+            "min_cosine": loss.min_cosine,
+        });
+    }
     Ok(metadata.to_string())
 }
 

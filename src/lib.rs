@@ -101,7 +101,7 @@ mod tokens;
 mod verify;
 mod writer;
 
-pub use codec::{Codec, ScaleType, Scaling};
+pub use codec::{Codec, Loss, ScaleType, Scaling};
 pub use convert::{ConvertOptions, convert, convert_with};
 pub use dtype::{DType, Element, Output, UnknownDType};
 pub use error::{Error, FormatError, Place, Result};

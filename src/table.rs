@@ -20,6 +20,7 @@ mod extent;
 mod info;
 mod pages;
 mod rows;
+mod scan;
 mod temperature;
 
 pub(crate) use budget::Budget;

@@ -5,12 +5,16 @@ use std::ops::{ControlFlow, Range};
 use byteorder::{ByteOrder, LittleEndian};
 
 use crate::checks::{BLOCK_BYTES, BlockSums, SectionSum, block_sum};
-use crate::codec::count_non_finite;
+use crate::codec::{Codec, count_non_finite};
 use crate::error::{Error, FormatError, Result};
 use crate::layout::Extent;
 use crate::storage::{Scan, StoredFile, Stretch};
 use crate::table::Table;
 use crate::tokens::verify_tokens;
+
+mod numbers;
+
+use numbers::Numbers;
 
 /// The bytes read at once: whole blocks, and a multiple of every element's size.
 const PIECE: usize = 16 * BLOCK_BYTES as usize;
@@ -116,6 +120,17 @@ impl Table {
         let rows: u64 = plane.extents().iter().map(|extent| plane.extent_bytes(extent)).sum();
         match self.checks.blocks {
             Some(blocks) => self.verify_blocks(blocks, &mut found, &mut progress)?,
+            None if self.codec != Codec::Plain => {
+                let mut numbers = Numbers::of(self);
+                let mut scan = self.scan_rows(0..self.vocab(), PIECE);
+                while let Some(piece) = scan.next()? {
+                    found.bytes += piece.bytes.len() as u64;
+                    numbers.count(piece.first, piece.bytes, &mut found);
+                    if progress(found.bytes, self.vocab() * self.row_bytes()).is_break() {
+                        return Err(Error::Interrupted);
+                    }
+                }
+            }
             None => {
                 for extent in plane.extents() {
                     let bytes =
@@ -123,7 +138,7 @@ impl Table {
                     let mut scan = scan(&self.files[extent.file], bytes);
                     while let Some((offset, piece)) = scan.next()? {
                         found.bytes += piece.len() as u64;
-                        self.inspect_rows(extent, offset, piece, &mut found);
+                        self.count_plain(extent, offset, piece, &mut found);
                         if progress(found.bytes, rows).is_break() {
                             return Err(Error::Interrupted);
                         }
@@ -177,6 +192,7 @@ impl Table {
             return Ok(());
         };
         let block_bytes = u64::from(BLOCK_BYTES);
+        let mut numbers = (self.codec != Codec::Plain).then(|| Numbers::of(self));
         let mut covered = scan(file, blocks.covered);
         while let Some((offset, piece)) = covered.next()? {
             found.bytes += piece.len() as u64;
@@ -196,7 +212,11 @@ impl Table {
                     found.add(Damage::Block { block, offset, bytes, rows, expected, found: sum });
                 }
             }
-            self.inspect_rows(extent, offset, piece, found);
+            let rows = self.inspect_padding(extent, offset, piece, found);
+            match &mut numbers {
+                Some(numbers) => numbers.count_lying(offset - extent.offset, rows, found),
+                None => self.count_plain(extent, offset, rows, found),
+            }
             if progress(found.bytes, blocks.covered.bytes).is_break() {
                 return Err(Error::Interrupted);
             }
@@ -232,25 +252,34 @@ impl Table {
         Ok(())
     }
 
-    /// Counts the non-finite elements of the rows in a piece of the file, and finds padding
-    /// that is not zero.
-    fn inspect_rows(&self, extent: &Extent, offset: u64, piece: &[u8], found: &mut Verification) {
-        let end = extent.offset + self.layout.values.extent_bytes(extent);
-        let rows = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let piece = &piece[..piece.len().min(rows)];
+    /// Counts the non-finite elements of plain rows in a piece of the file.
+    fn count_plain(&self, extent: &Extent, offset: u64, rows: &[u8], found: &mut Verification) {
         // Zero padding adds nothing to the counts, so padded rows need no walk of their own.
-        let (nan, infinite) = count_non_finite(self.dtype, piece);
+        let (nan, infinite) = count_non_finite(self.dtype, rows);
         found.nan += nan;
         found.infinite += infinite;
-        let (row_bytes, stride) = (self.row_bytes(), self.row_stride());
         if found.first_non_finite_row.is_none() && nan + infinite > 0 {
             let element = self.dtype.block_bytes();
-            let first = piece
+            let first = rows
                 .chunks_exact(element)
                 .position(|bytes| count_non_finite(self.dtype, bytes) != (0, 0));
             let at = offset - extent.offset + (first.unwrap_or(0) * element) as u64;
-            found.first_non_finite_row = Some(extent.first + at / stride);
+            found.first_non_finite_row = Some(extent.first + at / self.row_stride());
         }
+    }
+
+    /// Finds padding that is not zero in a piece of the file, and gives the rows that lie in it.
+    fn inspect_padding<'a>(
+        &self,
+        extent: &Extent,
+        offset: u64,
+        piece: &'a [u8],
+        found: &mut Verification,
+    ) -> &'a [u8] {
+        let end = extent.offset + self.layout.values.extent_bytes(extent);
+        let rows = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let piece = &piece[..piece.len().min(rows)];
+        let (row_bytes, stride) = (self.row_bytes(), self.row_stride());
         if stride > row_bytes {
             let mut at = 0;
             while at < piece.len() as u64 {
@@ -268,6 +297,7 @@ impl Table {
                 at = next;
             }
         }
+        piece
     }
 
     /// The rows that lie, in whole or in part, in a stretch of the file.

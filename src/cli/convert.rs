@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use embmap::{ConvertOptions, DType, Table, Written, convert_with};
+use embmap::{ConvertOptions, DType, Loss, Table, Written, convert_with};
+use serde_json::{Value, json};
 
 use super::Outcome;
 use super::console::{Console, size};
@@ -22,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   embmap convert all-MiniLM-L6-v2 -o minilm.emb
   embmap convert llama-3 --tensor lm_head.weight --dtype f16 -o head.emb
+  embmap convert gpt2.emb --dtype i8 -o small.emb
   embmap convert gpt2.emb --rows 0:1000 --align 4096 -o first.emb --force
 
 The output is there whole or not at all. SOURCE_DATE_EPOCH and --file-id make it the same
@@ -36,7 +38,7 @@ pub(crate) struct ConvertArgs {
     /// The .emb file to write
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// The type to store; keep keeps every bit
+    /// The type to store; keep keeps every bit, i8, f8_e4m3 and q8_0 quantize
     #[arg(long, value_name = "DTYPE", default_value = "keep")]
     dtype: ConvertDType,
     /// Round the distance between rows up to a multiple of this many bytes
@@ -62,6 +64,14 @@ enum ConvertDType {
     F16,
     Bf16,
     F64,
+    /// Bytes with an f32 scale a row
+    I8,
+    /// 8-bit floating point with an f32 scale a row
+    #[value(name = "f8_e4m3")]
+    F8E4M3,
+    /// Blocks of 32 bytes with an f16 scale, as ggml makes them
+    #[value(name = "q8_0")]
+    Q8_0,
     Keep,
 }
 
@@ -114,6 +124,9 @@ impl Plan {
             ConvertDType::F16 => DType::F16,
             ConvertDType::Bf16 => DType::BF16,
             ConvertDType::F64 => DType::F64,
+            ConvertDType::I8 => DType::I8,
+            ConvertDType::F8E4M3 => DType::F8E4M3,
+            ConvertDType::Q8_0 => DType::Q8_0,
             ConvertDType::Keep => table.dtype(),
         };
         let align = args.align.map(|align| match align {
@@ -157,11 +170,6 @@ struct Report {
 }
 
 impl Report {
-    fn row_stride(&self) -> u64 {
-        let row_bytes = self.table.dim() as u64 * self.plan.dtype.block_bytes() as u64;
-        row_bytes.next_multiple_of(self.plan.align.unwrap_or(1))
-    }
-
     fn per_second(&self, count: u64) -> u64 {
         let per_second = u128::from(count) * 1_000_000 / self.taken.as_micros().max(1);
         u64::try_from(per_second).unwrap_or(u64::MAX)
@@ -179,6 +187,16 @@ impl Report {
             self.per_second(*vocab),
             size(self.per_second(*file_bytes)),
         ));
+        if let Some(loss) = &self.written.loss {
+            console.summary(&format!(
+                "quantized from {}: error {:.3e} at most, {:.3e} RMS; cosine {:.6} in the mean, {:.6} at least",
+                self.table.dtype(),
+                loss.max_error,
+                loss.rms_error,
+                loss.mean_cosine,
+                loss.min_cosine,
+            ));
+        }
     }
 
     fn object(&self) -> Object {
@@ -188,14 +206,24 @@ impl Report {
             .with("vocab", written.vocab)
             .with("dim", self.table.dim())
             .with("dtype", self.plan.dtype.name())
-            .with("row_stride", self.row_stride())
+            .with("row_stride", written.row_stride)
             .with("file_bytes", written.file_bytes)
+            .with("quantization", written.loss.as_ref().map(quantization))
             .with("tokens", written.tokens)
             .with("file_id", hex(&written.file_id))
             .with("seconds", self.taken.as_secs_f64())
             .with("rows_per_second", self.per_second(written.vocab))
             .with("bytes_per_second", self.per_second(written.file_bytes))
     }
+}
+
+fn quantization(loss: &Loss) -> Value {
+    json!({
+        "max_error": loss.max_error,
+        "rms_error": loss.rms_error,
+        "mean_cosine": loss.mean_cosine,
+        "min_cosine": loss.min_cosine,
+    })
 }
 
 fn parse_rows(text: &str) -> Result<Rows, String> {

@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use embmap::{DType, Output as Element, Table};
+use embmap::{Codec, DType, Output as Element, Table};
 use half::{bf16, f16};
 
 use super::Outcome;
@@ -75,6 +75,22 @@ impl GatherDType {
     }
 }
 
+impl GatherArgs {
+    /// Encoded rows with scales, or of elements that share bytes, are no array of numbers.
+    fn check(&self, table: &Table) -> Result<()> {
+        let (dtype, codec) = (table.dtype(), table.codec());
+        let array = codec == Codec::Plain && dtype.block_elements() == 1;
+        if self.dtype == Some(GatherDType::Native) && !self.raw && !self.json && !array {
+            bail!(
+                "{}: rows of {dtype} ({codec}) are no array of numbers as they are stored; leave \
+                 --dtype native out for f32, or give --raw for their bytes",
+                printable_path(&self.table.path)
+            );
+        }
+        Ok(())
+    }
+}
+
 pub(crate) fn run(args: &GatherArgs, console: &Console) -> Outcome {
     let path = args.output.clone().unwrap_or_else(|| PathBuf::from("-"));
     if !args.json && is_dash(&path) && io::stdout().is_terminal() {
@@ -82,6 +98,7 @@ pub(crate) fn run(args: &GatherArgs, console: &Console) -> Outcome {
         return Err(Usage(reason.to_owned()).into());
     }
     let table = args.table.open(console)?;
+    args.check(&table)?;
     let mut batch = Batch::new(&table);
     batch.push_file(&args.ids)?;
     let ids = batch.into_ids();
@@ -171,11 +188,16 @@ fn tell(args: &GatherArgs, table: &Table, dtype: Option<DType>, rows: usize, con
     if dtype == Some(DType::F32) && table.dtype() == DType::F64 && args.dtype.is_none() {
         console.note("the table's f64 was rounded to f32; --dtype native keeps it");
     }
-    if stored == DType::BF16 && !args.raw {
-        console
-            .note("numpy has no bf16: load the file with np.load(path).view(ml_dtypes.bfloat16)");
+    if let Some(name) = ml_dtypes_name(stored).filter(|_| !args.raw) {
+        console.note(&format!(
+            "numpy has no {stored}: load the file with np.load(path).view(ml_dtypes.{name})"
+        ));
     }
-    let bytes = rows as u64 * table.dim() as u64 * stored.block_bytes() as u64;
+    let row_bytes = match dtype {
+        Some(dtype) => table.dim() as u64 * dtype.block_bytes() as u64,
+        None => table.row_bytes(),
+    };
+    let bytes = rows as u64 * row_bytes;
     if let Some(path) = args.output.as_deref().filter(|path| !is_dash(path)) {
         console.summary(&format!(
             "wrote {}: {rows} x {} {stored}, {}",
@@ -183,5 +205,17 @@ fn tell(args: &GatherArgs, table: &Table, dtype: Option<DType>, rows: usize, con
             table.dim(),
             size(bytes)
         ));
+    }
+}
+
+/// What `ml_dtypes` calls a type that numpy lacks.
+fn ml_dtypes_name(dtype: DType) -> Option<&'static str> {
+    match dtype {
+        DType::BF16 => Some("bfloat16"),
+        DType::F8E4M3 => Some("float8_e4m3fn"),
+        DType::F8E5M2 => Some("float8_e5m2"),
+        DType::F8E4M3Fnuz => Some("float8_e4m3fnuz"),
+        DType::F8E5M2Fnuz => Some("float8_e5m2fnuz"),
+        _ => None,
     }
 }

@@ -44,6 +44,9 @@ pub(crate) fn write_header(
 fn descr(dtype: DType) -> String {
     match dtype {
         DType::BF16 => "<V2".to_owned(),
+        DType::I8 => "|i1".to_owned(),
+        DType::U8 => "|u1".to_owned(),
+        DType::F8E4M3 | DType::F8E5M2 | DType::F8E4M3Fnuz | DType::F8E5M2Fnuz => "|V1".to_owned(),
         float => format!("<f{}", float.block_bytes()),
     }
 }

@@ -5,6 +5,7 @@ mod encoding;
 mod float8;
 mod kernels;
 mod plain;
+mod quantize;
 mod runs;
 mod scaled;
 mod sum;
@@ -15,6 +16,8 @@ pub(crate) use encoding::Encoding;
 pub use encoding::{Codec, ScaleType, Scaling};
 pub(crate) use kernels::{Kernels, prefetch, stream_fence};
 pub(crate) use plain::{count_non_finite, stream};
+pub use quantize::Loss;
+pub(crate) use quantize::{LossSum, Quantizer};
 pub(crate) use runs::DecodeRun;
 pub(crate) use sum::{GROUP, Join};
 

@@ -91,17 +91,6 @@ pub(super) enum Affine {
     ScaleBias(f32, f32),
 }
 
-impl Affine {
-    #[inline]
-    pub(super) fn apply(self, element: f32) -> f32 {
-        match self {
-            Affine::Keep => element,
-            Affine::Scale(scale) => element * scale,
-            Affine::ScaleBias(scale, bias) => element * scale + bias,
-        }
-    }
-}
-
 /// Cuts a run of elements where scales change: `each` is given the elements of a piece, as
 /// indices in the row, and what becomes of them.
 #[inline]

@@ -8,6 +8,7 @@ use super::body::{Body, SectionWriter};
 use super::check::check;
 use super::options::{Sizes, WriteOptions};
 use super::tokens::TokenSpool;
+use crate::codec::Loss;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::format::{Header, ROWS_OFFSET, RowForm, SectionKind, VERSION_MINOR};
@@ -89,7 +90,7 @@ struct State {
 /// assert_eq!((written.vocab, written.tokens, written.path), (0, 0, path));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Written {
     /// The destination, as it was given.
@@ -98,10 +99,14 @@ pub struct Written {
     pub file_bytes: u64,
     /// The number of rows.
     pub vocab: u64,
+    /// The distance between row starts, in bytes.
+    pub row_stride: u64,
     /// The number of tokens, absent ones included.
     pub tokens: u64,
     /// The id of the file.
     pub file_id: [u8; 16],
+    /// What quantizing cost, where [`convert()`](crate::convert()) quantized the rows.
+    pub loss: Option<Loss>,
 }
 
 impl TableWriter {
@@ -228,6 +233,14 @@ impl TableWriter {
         self.attempt(|state, path| state.push_token(token, path))
     }
 
+    /// Replaces the metadata that the options gave, for what is known only after the rows.
+    pub(crate) fn set_metadata(&mut self, json: String) -> Result<()> {
+        self.attempt(|state, _| {
+            state.sections[1] = Some(json.into_bytes());
+            Ok(())
+        })
+    }
+
     /// Completes the file, reads it back, flushes it and publishes it.
     ///
     /// ```
@@ -338,7 +351,15 @@ impl State {
         let (temporary, header) = self.body.finish(header).map_err(failed)?;
         check(&temporary.path(), &header)?;
         temporary.publish()?;
-        Ok(Written { path, file_bytes: header.file_bytes, vocab, tokens, file_id })
+        Ok(Written {
+            path,
+            file_bytes: header.file_bytes,
+            vocab,
+            row_stride: header.row_stride,
+            tokens,
+            file_id,
+            loss: None,
+        })
     }
 }
 
