@@ -79,12 +79,12 @@ fn gather_as<O: Output>(
         let mut out = vec![O::from_f32(0.0); batch * dim];
         let ids: Vec<u32> = (0..*batch).map(|_| random.below(VOCAB) as u32).collect();
         table.gather_into(&ids, &mut out).unwrap();
-        let last = ids[batch - 1] as usize * dim * dtype.size();
+        let last = ids[batch - 1] as usize * dim * dtype.block_bytes();
         if O::DTYPE == dtype {
             let row: &[u8] = bytemuck::cast_slice(&out[(batch - 1) * dim..]);
             assert_eq!(row, &encoded[last..last + row.len()]);
         }
-        group.throughput(Throughput::Bytes((batch * dim * dtype.size()) as u64));
+        group.throughput(Throughput::Bytes((batch * dim * dtype.block_bytes()) as u64));
         // Fresh ids for every round: ids gathered before are in the cache.
         let rounds: Vec<Vec<u32>> =
             (0..16).map(|_| (0..*batch).map(|_| random.below(VOCAB) as u32).collect()).collect();
@@ -160,7 +160,7 @@ fn bag(criterion: &mut Criterion) {
         let weights: Vec<f32> = rounds[0].iter().map(|id| *id as f32 / VOCAB as f32).collect();
         let mut out = vec![0f32; BAGS * dim];
         let mut group = criterion.benchmark_group(format!("bag/{dtype}x{dim}"));
-        group.throughput(Throughput::Bytes((BAGS * LENGTH * dim * dtype.size()) as u64));
+        group.throughput(Throughput::Bytes((BAGS * LENGTH * dim * dtype.block_bytes()) as u64));
         for (name, pooling, weights) in [
             ("sum", Pooling::Sum, None),
             ("weighted_mean", Pooling::Mean, Some(weights.as_slice())),

@@ -210,7 +210,7 @@ fn copy_rows(
 /// Re-encodes plain rows; rows have no boundaries there, so all are one long row.
 fn convert_rows(from: DType, to: DType, encoded: &[u8], converted: &mut Vec<u8>) {
     fn into<O: Element>(from: DType, values: &[u8], converted: &mut Vec<u8>) {
-        let mut elements = vec![O::from_f32(0.0); values.len() / from.size()];
+        let mut elements = vec![O::from_f32(0.0); values.len() / from.block_bytes()];
         let encoding = Encoding { dtype: from, codec: Codec::Plain };
         Decoder::of(encoding, Kernels::of_process()).decode(RowParts::of(values), &mut elements);
         converted.extend_from_slice(bytemuck::cast_slice(&elements));
@@ -220,7 +220,7 @@ fn convert_rows(from: DType, to: DType, encoded: &[u8], converted: &mut Vec<u8>)
         DType::F32 => into::<f32>(from, encoded, converted),
         DType::F16 => into::<f16>(from, encoded, converted),
         DType::BF16 => into::<bf16>(from, encoded, converted),
-        DType::F64 => into::<f64>(from, encoded, converted),
+        _ => into::<f64>(from, encoded, converted),
     }
 }
 

@@ -11,8 +11,9 @@ use half::{bf16, f16};
 /// ```
 /// use embmap::DType;
 ///
-/// assert_eq!(DType::BF16.size(), 2);
-/// assert_eq!("f16".parse(), Ok(DType::F16));
+/// assert_eq!((DType::BF16.block_elements(), DType::BF16.block_bytes()), (1, 2));
+/// assert_eq!((DType::Q8_0.block_elements(), DType::Q8_0.block_bytes()), (32, 34));
+/// assert_eq!("f8_e4m3".parse(), Ok(DType::F8E4M3));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -25,13 +26,80 @@ pub enum DType {
     BF16,
     /// IEEE 754 double precision.
     F64,
+    /// 8 bits: sign, 4 of exponent (bias 7), 3 of mantissa. Finite but for one NaN of each
+    /// sign: the "FN" variant of the OCP 8-bit floating point specification.
+    F8E4M3,
+    /// 8 bits: sign, 5 of exponent (bias 15), 2 of mantissa: the upper byte of an `f16`.
+    F8E5M2,
+    /// 8 bits, as `f8_e4m3` with bias 8; no infinity, no negative zero, one NaN (`0x80`).
+    F8E4M3Fnuz,
+    /// 8 bits, as `f8_e5m2` with bias 16; no infinity, no negative zero, one NaN (`0x80`).
+    F8E5M2Fnuz,
+    /// A signed byte.
+    I8,
+    /// An unsigned byte.
+    U8,
+    /// 4 bits, unsigned: two elements a byte, the first in the lower bits, as MLX packs them.
+    U4,
+    /// 6 bits, unsigned: four elements in three bytes, the first in the lowest bits, as MLX
+    /// packs them.
+    U6,
+    /// GGUF: blocks of 32 signed bytes with an f16 scale.
+    Q8_0,
+    /// GGUF: blocks of 32 of 4 bits with an f16 scale.
+    Q4_0,
+    /// GGUF: blocks of 32 of 4 bits with an f16 scale and minimum.
+    Q4_1,
+    /// GGUF: blocks of 32 of 5 bits with an f16 scale.
+    Q5_0,
+    /// GGUF: blocks of 32 of 5 bits with an f16 scale and minimum.
+    Q5_1,
+    /// GGUF: blocks of 256 of 2 bits, a 4-bit scale and minimum for each 16.
+    Q2K,
+    /// GGUF: blocks of 256 of 3 bits, a 6-bit scale for each 16.
+    Q3K,
+    /// GGUF: blocks of 256 of 4 bits, a 6-bit scale and minimum for each 32.
+    Q4K,
+    /// GGUF: blocks of 256 of 5 bits, a 6-bit scale and minimum for each 32.
+    Q5K,
+    /// GGUF: blocks of 256 of 6 bits, an 8-bit scale for each 16.
+    Q6K,
+    /// GGUF: blocks of 32 of 4 bits that stand for uneven steps, with an f16 scale.
+    IQ4NL,
+    /// GGUF: blocks of 256 of 4 bits that stand for uneven steps, a 6-bit scale for each 32.
+    IQ4XS,
 }
 
 impl DType {
     /// Every dtype, in the order of their codes.
-    pub const ALL: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];
+    pub const ALL: [DType; 24] = [
+        DType::F32,
+        DType::F16,
+        DType::BF16,
+        DType::F64,
+        DType::F8E4M3,
+        DType::F8E5M2,
+        DType::F8E4M3Fnuz,
+        DType::F8E5M2Fnuz,
+        DType::I8,
+        DType::U8,
+        DType::U4,
+        DType::U6,
+        DType::Q8_0,
+        DType::Q4_0,
+        DType::Q4_1,
+        DType::Q5_0,
+        DType::Q5_1,
+        DType::Q2K,
+        DType::Q3K,
+        DType::Q4K,
+        DType::Q5K,
+        DType::Q6K,
+        DType::IQ4NL,
+        DType::IQ4XS,
+    ];
 
-    /// The name that the command line and `info` use: `f32`, `f16`, `bf16`, `f64`.
+    /// The name that the command line and `info` use: `f32`, `bf16`, `f8_e4m3`, `q8_0`, ...
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -39,17 +107,95 @@ impl DType {
             DType::F16 => "f16",
             DType::BF16 => "bf16",
             DType::F64 => "f64",
+            DType::F8E4M3 => "f8_e4m3",
+            DType::F8E5M2 => "f8_e5m2",
+            DType::F8E4M3Fnuz => "f8_e4m3fnuz",
+            DType::F8E5M2Fnuz => "f8_e5m2fnuz",
+            DType::I8 => "i8",
+            DType::U8 => "u8",
+            DType::U4 => "u4",
+            DType::U6 => "u6",
+            DType::Q8_0 => "q8_0",
+            DType::Q4_0 => "q4_0",
+            DType::Q4_1 => "q4_1",
+            DType::Q5_0 => "q5_0",
+            DType::Q5_1 => "q5_1",
+            DType::Q2K => "q2_k",
+            DType::Q3K => "q3_k",
+            DType::Q4K => "q4_k",
+            DType::Q5K => "q5_k",
+            DType::Q6K => "q6_k",
+            DType::IQ4NL => "iq4_nl",
+            DType::IQ4XS => "iq4_xs",
         }
     }
 
-    /// The size of one element, in bytes.
+    /// The elements that are stored together, in whole bytes: 1 for most, 2 for `u4`, 4 for
+    /// `u6`, 32 or 256 for the block types of GGUF.
     #[must_use]
-    pub const fn size(self) -> usize {
+    pub const fn block_elements(self) -> usize {
         match self {
+            DType::U4 => 2,
+            DType::U6 => 4,
+            DType::Q8_0 | DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::IQ4NL => {
+                32
+            }
+            DType::Q2K | DType::Q3K | DType::Q4K | DType::Q5K | DType::Q6K | DType::IQ4XS => 256,
+            _ => 1,
+        }
+    }
+
+    /// The bytes that [`block_elements`](DType::block_elements) elements take.
+    #[must_use]
+    pub const fn block_bytes(self) -> usize {
+        match self {
+            DType::F8E4M3
+            | DType::F8E5M2
+            | DType::F8E4M3Fnuz
+            | DType::F8E5M2Fnuz
+            | DType::I8
+            | DType::U8
+            | DType::U4 => 1,
             DType::F16 | DType::BF16 => 2,
+            DType::U6 => 3,
             DType::F32 => 4,
             DType::F64 => 8,
+            DType::Q8_0 => 34,
+            DType::Q4_0 | DType::IQ4NL => 18,
+            DType::Q4_1 => 20,
+            DType::Q5_0 => 22,
+            DType::Q5_1 => 24,
+            DType::Q2K => 84,
+            DType::Q3K => 110,
+            DType::Q4K => 144,
+            DType::Q5K => 176,
+            DType::Q6K => 210,
+            DType::IQ4XS => 136,
         }
+    }
+
+    /// True for the block types of GGUF, whose scales lie among their elements.
+    #[must_use]
+    pub const fn is_blocks(self) -> bool {
+        self.block_elements() >= 32
+    }
+
+    /// The bytes of `count` elements, or `None` where they are no whole number of blocks, or
+    /// the product overflows.
+    ///
+    /// ```
+    /// use embmap::DType;
+    ///
+    /// assert_eq!(DType::U4.bytes_of(160), Some(80));
+    /// assert_eq!(DType::Q8_0.bytes_of(100), None);
+    /// ```
+    #[must_use]
+    pub const fn bytes_of(self, count: u64) -> Option<u64> {
+        let elements = self.block_elements() as u64;
+        if !count.is_multiple_of(elements) {
+            return None;
+        }
+        (count / elements).checked_mul(self.block_bytes() as u64)
     }
 }
 
@@ -69,7 +215,7 @@ impl FromStr for DType {
 
 /// The name given is no dtype's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("unknown dtype, expected one of f32, f16, bf16, f64")]
+#[error("unknown dtype, expected one of {}", DType::ALL.map(DType::name).join(", "))]
 pub struct UnknownDType;
 
 mod sealed {
@@ -78,9 +224,13 @@ mod sealed {
     impl Sealed for f64 {}
     impl Sealed for half::f16 {}
     impl Sealed for half::bf16 {}
+    impl Sealed for i8 {}
+    impl Sealed for u8 {}
 }
 
-/// A Rust type that a row can be seen as: `f32`, `f16`, `bf16`, `f64`. Sealed.
+/// A Rust type that a row can be seen as: `f32`, `f16`, `bf16`, `f64`, `i8`, `u8`. Sealed.
+///
+/// The integers are what is stored: where a table has scales, they are still to be multiplied.
 ///
 /// ```
 /// use embmap::{DType, Element};
@@ -91,10 +241,10 @@ pub trait Element: sealed::Sealed + Pod + Send + Sync + fmt::Debug + fmt::Displa
     /// The dtype that this type is.
     const DTYPE: DType;
 
-    /// The nearest element to an `f64`, ties to even.
+    /// The nearest element to an `f64`, ties to even. An integer type takes a NaN as 0.
     fn from_f64(value: f64) -> Self;
 
-    /// The nearest element to an `f32`, ties to even.
+    /// The nearest element to an `f32`, ties to even. An integer type takes a NaN as 0.
     fn from_f32(value: f32) -> Self;
 
     /// The same number as another element, rounded once, to nearest.
@@ -212,6 +362,49 @@ impl Element for bf16 {
     fn is_infinite(self) -> bool {
         bf16::is_infinite(self)
     }
+}
+
+macro_rules! integer_element {
+    ($($integer:ty, $dtype:expr;)*) => {
+        $(impl Element for $integer {
+            const DTYPE: DType = $dtype;
+
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a cast of a whole number goes to the nearest integer there is"
+            )]
+            fn from_f64(value: f64) -> Self {
+                value.round_ties_even() as $integer
+            }
+
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a cast of a whole number goes to the nearest integer there is"
+            )]
+            fn from_f32(value: f32) -> Self {
+                value.round_ties_even() as $integer
+            }
+
+            fn convert<To: Element>(self) -> To {
+                To::from_f32(f32::from(self))
+            }
+
+            fn is_nan(self) -> bool {
+                false
+            }
+
+            fn is_infinite(self) -> bool {
+                false
+            }
+        })*
+    };
+}
+
+integer_element! {
+    i8, DType::I8;
+    u8, DType::U8;
 }
 
 /// Narrows an `f64` so that narrowing the result again rounds as if it were done in one step.

@@ -100,7 +100,7 @@ mod tokens;
 mod verify;
 mod writer;
 
-pub use codec::Codec;
+pub use codec::{Codec, ScaleType, Scaling};
 pub use convert::{ConvertOptions, convert, convert_with};
 pub use dtype::{DType, Element, Output, UnknownDType};
 pub use error::{Error, FormatError, Place, Result};

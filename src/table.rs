@@ -141,6 +141,8 @@ impl Table {
 
     /// One row of `dim` elements, zero-copy.
     ///
+    /// Of a table with scales these are the elements as stored, `i8` or `u8`, not yet multiplied.
+    ///
     /// # Errors
     ///
     /// [`Error::RowOutOfRange`] where `id` is not below `vocab`, [`Error::DTypeMismatch`]
@@ -161,7 +163,8 @@ impl Table {
     pub fn row<T: Element>(&self, id: u64) -> Result<&[T]> {
         if self.dtype == T::DTYPE
             && let Some(bytes) = self.row_in_memory(id)
-            && let Ok(row) = bytemuck::try_cast_slice(bytes)
+            && let Some(values) = bytes.get(..self.layout.value_bytes)
+            && let Ok(row) = bytemuck::try_cast_slice(values)
         {
             return Ok(row);
         }

@@ -244,7 +244,7 @@ impl Table {
         found.infinite += infinite;
         let (row_bytes, stride) = (self.row_bytes(), self.row_stride());
         if found.first_non_finite_row.is_none() && nan + infinite > 0 {
-            let element = self.dtype.size();
+            let element = self.dtype.block_bytes();
             let first = piece
                 .chunks_exact(element)
                 .position(|bytes| count_non_finite(self.dtype, bytes) != (0, 0));

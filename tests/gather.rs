@@ -24,8 +24,8 @@ use support::{FILE_ID, Random};
 
 /// The element at `index` of encoded elements, converted the slow and obvious way.
 fn naive<O: Output>(dtype: DType, encoded: &[u8], index: usize) -> O {
-    let at = index * dtype.size();
-    let bytes = &encoded[at..at + dtype.size()];
+    let at = index * dtype.block_bytes();
+    let bytes = &encoded[at..at + dtype.block_bytes()];
     match dtype {
         DType::F32 => O::from_f32(f32::from_le_bytes(bytes.try_into().unwrap())),
         DType::F64 => O::from_f64(f64::from_le_bytes(bytes.try_into().unwrap())),
@@ -60,7 +60,7 @@ fn check<O: Output>(table: &Table, encoded: &[u8], ids: &[u64], stride: usize, t
         for column in 0..dim {
             let index = *id as usize * dim + column;
             expected[row * stride + column] = if table.dtype() == O::DTYPE {
-                let at = index * table.dtype().size();
+                let at = index * table.dtype().block_bytes();
                 bytemuck::pod_read_unaligned(&encoded[at..at + size_of::<O>()])
             } else {
                 naive(table.dtype(), encoded, index)
@@ -101,7 +101,7 @@ proptest! {
             check::<f16>(&table, &encoded, &ids, dim + gap, threads);
             check::<bf16>(&table, &encoded, &ids, dim + gap, threads);
 
-            let row = dim * dtype.size();
+            let row = dim * dtype.block_bytes();
             let mut out = vec![0; ids.len() * row];
             table.gather_bytes_into(&ids, &mut out).unwrap();
             for (id, out) in ids.iter().zip(out.chunks(row)) {

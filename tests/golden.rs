@@ -165,7 +165,7 @@ fn the_writer_makes_the_golden_bytes() {
 fn the_reader_finds_in_golden_files_what_went_in() {
     for golden in goldens() {
         let table = Table::load(golden.path()).unwrap();
-        let row_bytes = golden.dim * golden.dtype.size();
+        let row_bytes = golden.dim * golden.dtype.block_bytes();
         assert_eq!(table.vocab() as usize, golden.rows.len() / row_bytes, "{}", golden.name);
         assert_eq!((table.dim(), table.dtype()), (golden.dim, golden.dtype));
         assert_eq!(table.info().file_id, Some(golden.file_id()));
@@ -208,7 +208,7 @@ fn an_independent_reader_finds_the_same() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let rows: Vec<String> =
-            golden.rows.chunks(golden.dim * golden.dtype.size()).map(hexadecimal).collect();
+            golden.rows.chunks(golden.dim * golden.dtype.block_bytes()).map(hexadecimal).collect();
         assert_eq!(found["rows"], serde_json::json!(rows), "{}", golden.name);
         assert_eq!(found["tokens"], serde_json::json!(golden.tokens));
         assert_eq!(found["dtype"], golden.dtype.name());

@@ -163,7 +163,8 @@ fn write(path: &Path, tensors: &[(&str, &str, &[u64], &[u8])]) {
     let (mut header, mut at) = (serde_json::Map::new(), 0);
     for (name, dtype, shape, bytes) in tensors {
         let end = at + bytes.len();
-        let entry = serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [at, end] });
+        let entry =
+            serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [at, end] });
         header.insert((*name).to_owned(), entry);
         at = end;
     }
@@ -233,14 +234,12 @@ fn each_piece_may_have_its_own_scale_and_files_of_their_own() {
         expected.extend(
             codes.iter().map(|code| f32::from(code.cast_signed()) * scales[piece].to_f32()),
         );
-        let (name, scale) = (format!("t.shards.{piece}.weight"), format!("t.shards.{piece}.scales"));
+        let (name, scale) =
+            (format!("t.shards.{piece}.weight"), format!("t.shards.{piece}.scales"));
         let (values, own) = (format!("v{piece}.safetensors"), format!("s{piece}.safetensors"));
         let shape = [*count as u64, dim as u64];
         write(&directory.path().join(&values), &[(&name, "I8", &shape, &codes)]);
-        write(
-            &directory.path().join(&own),
-            &[(&scale, "F16", &[], &f16s(&scales[piece..=piece]))],
-        );
+        write(&directory.path().join(&own), &[(&scale, "F16", &[], &f16s(&scales[piece..=piece]))]);
         map.insert(name, values.into());
         map.insert(scale, own.into());
     }
@@ -268,7 +267,8 @@ fn too_many_files_are_an_error_that_names_the_limit() {
     // In a process of its own, so that the limit is its own too.
     let embmap = env!("CARGO_BIN_EXE_embmap");
     let run = |limit: u32| {
-        let command = format!("ulimit -n {limit}; exec {embmap} info --json {:?}", directory.path());
+        let command =
+            format!("ulimit -n {limit}; exec {embmap} info --json {:?}", directory.path());
         std::process::Command::new("sh").args(["-c", &command]).output().unwrap()
     };
     let output = run(100);

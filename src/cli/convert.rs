@@ -158,7 +158,7 @@ struct Report {
 
 impl Report {
     fn row_stride(&self) -> u64 {
-        let row_bytes = self.table.dim() as u64 * self.plan.dtype.size() as u64;
+        let row_bytes = self.table.dim() as u64 * self.plan.dtype.block_bytes() as u64;
         row_bytes.next_multiple_of(self.plan.align.unwrap_or(1))
     }
 

@@ -175,7 +175,7 @@ fn tell(args: &GatherArgs, table: &Table, dtype: Option<DType>, rows: usize, con
         console
             .note("numpy has no bf16: load the file with np.load(path).view(ml_dtypes.bfloat16)");
     }
-    let bytes = rows as u64 * table.dim() as u64 * stored.size() as u64;
+    let bytes = rows as u64 * table.dim() as u64 * stored.block_bytes() as u64;
     if let Some(path) = args.output.as_deref().filter(|path| !is_dash(path)) {
         console.summary(&format!(
             "wrote {}: {rows} x {} {stored}, {}",

@@ -44,7 +44,7 @@ pub(crate) fn write_header(
 fn descr(dtype: DType) -> String {
     match dtype {
         DType::BF16 => "<V2".to_owned(),
-        float => format!("<f{}", float.size()),
+        float => format!("<f{}", float.block_bytes()),
     }
 }
 

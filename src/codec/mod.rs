@@ -1,54 +1,24 @@
 //! How one row's bytes become numbers.
 
+mod blocks;
+mod encoding;
+mod float8;
 mod kernels;
 mod plain;
+mod runs;
+mod scaled;
 mod sum;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use encoding::Encoding;
+pub use encoding::{Codec, ScaleType, Scaling};
 pub(crate) use kernels::{Kernels, prefetch, stream_fence};
 pub(crate) use plain::{count_non_finite, stream};
+pub(crate) use runs::DecodeRun;
 pub(crate) use sum::{GROUP, Join};
 
-use crate::dtype::{DType, Element};
-
-/// How a table's rows are encoded.
-///
-/// ```
-/// use embmap::Codec;
-///
-/// assert_eq!(Codec::Plain.name(), "plain");
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Codec {
-    /// The elements one after the other, as their dtype says, little-endian.
-    Plain,
-}
-
-impl Codec {
-    /// The name that `info` shows.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Codec::Plain => "plain",
-        }
-    }
-
-    /// The bytes of one encoded row of `dim` elements, or `None` where that overflows.
-    pub(crate) fn row_bytes(self, dtype: DType, dim: u64) -> Option<u64> {
-        match self {
-            Codec::Plain => dim.checked_mul(dtype.size() as u64),
-        }
-    }
-}
-
-/// How a row's bytes are to be read: the element type, and what stands around it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Encoding {
-    pub(crate) dtype: DType,
-    pub(crate) codec: Codec,
-}
+use crate::dtype::Element;
 
 /// The bytes that make up one encoded row, plane by plane.
 ///
@@ -72,12 +42,27 @@ impl<'a> RowParts<'a> {
     }
 }
 
+/// What decoding needs to know, besides the row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recipe {
+    pub(crate) encoding: Encoding,
+    /// What decodes runs of elements to `f32`.
+    run: DecodeRun,
+    kernels: Kernels,
+}
+
+impl Recipe {
+    fn of(encoding: Encoding, kernels: Kernels) -> Self {
+        Recipe { encoding, run: runs::run_of(encoding.dtype, kernels), kernels }
+    }
+}
+
 /// Decodes one row into as many elements as the output holds.
-pub(crate) type Decode<O> = fn(Encoding, RowParts<'_>, &mut [O]);
+pub(crate) type Decode<O> = fn(Recipe, RowParts<'_>, &mut [O]);
 
 /// What decodes the rows of a table, chosen once for many rows.
 pub(crate) struct Decoder<O> {
-    encoding: Encoding,
+    recipe: Recipe,
     decode: Decode<O>,
 }
 
@@ -92,13 +77,13 @@ impl<O> Copy for Decoder<O> {}
 impl<O> Decoder<O> {
     /// A decoder that calls `decode`, whatever it makes of the bytes.
     pub(crate) fn new(encoding: Encoding, decode: Decode<O>) -> Self {
-        Decoder { encoding, decode }
+        Decoder { recipe: Recipe::of(encoding, Kernels::Portable), decode }
     }
 
     /// Decodes one row into as many elements as `out` holds.
     #[inline]
     pub(crate) fn decode(&self, row: RowParts<'_>, out: &mut [O]) {
-        (self.decode)(self.encoding, row, out);
+        (self.decode)(self.recipe, row, out);
     }
 }
 
@@ -107,19 +92,20 @@ impl<O: Element> Decoder<O> {
     pub(crate) fn of(encoding: Encoding, kernels: Kernels) -> Self {
         let decode = match encoding.codec {
             Codec::Plain => plain::decoder(encoding.dtype, kernels),
+            Codec::Scaled(_) | Codec::Blocks => runs::decode,
         };
-        Decoder { encoding, decode }
+        Decoder { recipe: Recipe::of(encoding, kernels), decode }
     }
 }
 
 /// Joins at most [`GROUP`] rows, in order, to the accumulators. With [`Join::AddWeighted`]
 /// there is a weight for each row.
-pub(crate) type JoinRows = fn(Encoding, Join, &[RowParts<'_>], &[f32], &mut [f32]);
+pub(crate) type JoinRows = fn(Recipe, Join, &[RowParts<'_>], &[f32], &mut [f32]);
 
 /// What joins the rows of a table into one, chosen once for many rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Joiner {
-    encoding: Encoding,
+    recipe: Recipe,
     join: JoinRows,
 }
 
@@ -128,8 +114,9 @@ impl Joiner {
     pub(crate) fn of(encoding: Encoding, kernels: Kernels) -> Self {
         let join = match encoding.codec {
             Codec::Plain => sum::joiner(encoding.dtype, kernels),
+            Codec::Scaled(_) | Codec::Blocks => runs::join,
         };
-        Joiner { encoding, join }
+        Joiner { recipe: Recipe::of(encoding, kernels), join }
     }
 
     /// Joins at most [`GROUP`] rows, in order, to the accumulators.
@@ -141,6 +128,6 @@ impl Joiner {
         weights: &[f32],
         sums: &mut [f32],
     ) {
-        (self.join)(self.encoding, join, rows, weights, sums);
+        (self.join)(self.recipe, join, rows, weights, sums);
     }
 }

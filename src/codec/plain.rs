@@ -6,7 +6,7 @@
 
 use half::{bf16, f16};
 
-use super::{Decode, Encoding, Kernels, RowParts};
+use super::{Decode, Kernels, Recipe, RowParts, float8, runs};
 use crate::dtype::{DType, Element};
 
 /// The function that decodes rows of a dtype into elements of type `O`, chosen once for
@@ -25,22 +25,23 @@ pub(super) fn decoder<O: Element>(dtype: DType, kernels: Kernels) -> Decode<O> {
         DType::F16 => convert::<f16, O>,
         DType::BF16 => convert::<bf16, O>,
         DType::F64 => convert::<f64, O>,
+        _ => runs::decode,
     }
 }
 
-fn copy<O: Element>(_: Encoding, row: RowParts<'_>, out: &mut [O]) {
+fn copy<O: Element>(_: Recipe, row: RowParts<'_>, out: &mut [O]) {
     bytemuck::cast_slice_mut(out).copy_from_slice(row.values);
 }
 
 /// As [`decoder`] chooses it where the dtype is `O`'s own, but past the caches: for large outputs. Each
 /// run of rows ends with [`stream_fence`](super::stream_fence).
-pub(crate) fn stream<O: Element>(_: Encoding, row: RowParts<'_>, out: &mut [O]) {
+pub(crate) fn stream<O: Element>(_: Recipe, row: RowParts<'_>, out: &mut [O]) {
     super::kernels::stream_copy(row.values, bytemuck::cast_slice_mut(out));
 }
 
 /// The oracle: one element after the other.
 #[inline]
-pub(super) fn convert<S: Element, O: Element>(_: Encoding, row: RowParts<'_>, out: &mut [O]) {
+pub(super) fn convert<S: Element, O: Element>(_: Recipe, row: RowParts<'_>, out: &mut [O]) {
     convert_values::<S, O>(row.values, out);
 }
 
@@ -51,7 +52,7 @@ pub(super) fn convert_values<S: Element, O: Element>(values: &[u8], out: &mut [O
     }
 }
 
-/// Counts the NaNs and the infinities among encoded elements.
+/// Counts the NaNs and the infinities among elements of the plain codec.
 pub(crate) fn count_non_finite(dtype: DType, bytes: &[u8]) -> (u64, u64) {
     // Narrow counters over short runs let the compiler use vectors.
     const RUN: usize = 4096;
@@ -74,18 +75,36 @@ pub(crate) fn count_non_finite(dtype: DType, bytes: &[u8]) -> (u64, u64) {
         DType::F16 => count::<f16>(bytes),
         DType::BF16 => count::<bf16>(bytes),
         DType::F64 => count::<f64>(bytes),
+        DType::F8E4M3 | DType::F8E5M2 | DType::F8E4M3Fnuz | DType::F8E5M2Fnuz => {
+            count_codes(dtype, bytes)
+        }
+        // Integers are neither.
+        _ => (0, 0),
     }
+}
+
+/// As [`count_non_finite`], for the numbers of 8 bits.
+fn count_codes(dtype: DType, codes: &[u8]) -> (u64, u64) {
+    let Some(table) = float8::table(dtype) else { return (0, 0) };
+    let (mut nan, mut infinite) = (0, 0);
+    for code in codes {
+        let value = table[usize::from(*code)];
+        nan += u64::from(value.is_nan());
+        infinite += u64::from(value.is_infinite());
+    }
+    (nan, infinite)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Codec;
+    use crate::codec::{Codec, Encoding};
 
     fn decode<O: Element>(dtype: DType, values: &[u8], dim: usize) -> Vec<O> {
         let mut out = vec![O::from_f32(7.0); dim];
         let encoding = Encoding { dtype, codec: Codec::Plain };
-        decoder::<O>(dtype, Kernels::Portable)(encoding, RowParts::of(values), &mut out);
+        let recipe = Recipe::of(encoding, Kernels::Portable);
+        decoder::<O>(dtype, Kernels::Portable)(recipe, RowParts::of(values), &mut out);
         out
     }
 

@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 
-use super::{Encoding, JoinRows, Kernels, RowParts};
+use super::{JoinRows, Kernels, Recipe, RowParts, runs};
 use crate::dtype::{DType, Element};
 
 /// The rows that one call may take. Eight at once are read 1.5 times as fast as one by one:
@@ -42,12 +42,13 @@ pub(super) fn joiner(dtype: DType, kernels: Kernels) -> JoinRows {
         DType::F16 => join_rows::<f16>,
         DType::BF16 => join_rows::<bf16>,
         DType::F64 => join_rows::<f64>,
+        _ => runs::join,
     }
 }
 
 /// The oracle: one row after the other, one element after the other.
 pub(super) fn join_rows<S: Element>(
-    _: Encoding,
+    _: Recipe,
     join: Join,
     rows: &[RowParts<'_>],
     weights: &[f32],
@@ -73,5 +74,23 @@ pub(super) fn join_rows<S: Element>(
 fn each<S: Element>(row: &[u8], sums: &mut [f32], join: impl Fn(&mut f32, f32)) {
     for (bytes, sum) in row.chunks_exact(size_of::<S>()).zip(sums) {
         join(sum, bytemuck::pod_read_unaligned::<S>(bytes).convert());
+    }
+}
+
+/// Joins decoded elements to the accumulators. There is a weight with [`Join::AddWeighted`].
+#[inline]
+pub(super) fn join_values(join: Join, values: &[f32], weight: Option<f32>, sums: &mut [f32]) {
+    let pairs = sums.iter_mut().zip(values);
+    match (join, weight) {
+        (Join::Add | Join::AddWeighted, None) => pairs.for_each(|(sum, value)| *sum += value),
+        (Join::Add, Some(_)) => pairs.for_each(|(sum, value)| *sum += value),
+        (Join::AddWeighted, Some(weight)) => {
+            pairs.for_each(|(sum, value)| *sum += value * weight);
+        }
+        (Join::Max, _) => pairs.for_each(|(sum, value)| {
+            if *value > *sum || value.is_nan() {
+                *sum = *value;
+            }
+        }),
     }
 }

@@ -1,6 +1,7 @@
 //! What is wrong with an `.emb` file.
 
 use super::show::Hex;
+use crate::dtype::DType;
 
 /// What is wrong with an `.emb` file, exactly.
 ///
@@ -135,6 +136,34 @@ pub enum FormatError {
         /// The value that the codec asks for.
         expected: u64,
         /// The value found.
+        found: u64,
+    },
+    /// An unknown type of scales or biases.
+    #[error("codec field {field} is {found}, and no type of scales has that code: update embmap")]
+    ScaleType {
+        /// The field's name in the specification.
+        field: &'static str,
+        /// The code found.
+        found: u32,
+    },
+    /// A codec that its dtype does not have.
+    #[error("the codec is {codec}, which rows of {dtype} never have")]
+    CodecDType {
+        /// The codec's name.
+        codec: &'static str,
+        /// The dtype.
+        dtype: DType,
+    },
+    /// A block length that does not divide `dim`, or holds parts of what is packed together.
+    #[error(
+        "block_length is {found}, expected a multiple of {multiple} that divides the {dim} elements of a row"
+    )]
+    BlockLength {
+        /// Elements in a row.
+        dim: u64,
+        /// The elements that the dtype stores together.
+        multiple: u64,
+        /// The length found; that of the dtype, where no field holds one.
         found: u64,
     },
     /// An unknown kind of checksum.

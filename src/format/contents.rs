@@ -7,8 +7,9 @@ use super::header::Header;
 use super::section::{Section, SectionKind};
 use super::trailer::check_trailer;
 use crate::checks::{BlockSums, CheckPlan, SectionCheck, seed_of};
+use crate::codec::Codec;
 use crate::error::{Error, FormatError, Result};
-use crate::layout::{Extent, Layout, Plane};
+use crate::layout::{Extent, Layout, Part, Plane};
 use crate::storage::{StoredFile, Stretch};
 use crate::tokens::TokenParts;
 
@@ -71,13 +72,34 @@ pub(crate) fn check_plan(header: &Header) -> CheckPlan {
 pub(crate) fn layout(header: &Header, path: &Path) -> Result<Layout> {
     let extent = Extent { first: 0, rows: header.vocab, file: 0, offset: ROWS_OFFSET };
     let plane = Plane::new(header.row_bytes, header.row_stride, vec![extent], &[header.file_bytes]);
-    let layout =
-        plane.and_then(|values| Layout::of_values(header.vocab, header.dim as usize, values));
-    layout.ok_or_else(|| Error::Format {
+    plane.and_then(|values| rows_of(header, values)).ok_or_else(|| Error::Format {
         path: path.to_path_buf(),
         source: FormatError::RowsBytes {
             expected: u128::from(header.vocab) * u128::from(header.row_stride),
             found: header.rows_end() - ROWS_OFFSET,
         },
     })
+}
+
+/// The parts of each row, which lie one after the other. `None` where memory cannot hold one.
+fn rows_of(header: &Header, values: Plane) -> Option<Layout> {
+    let mut layout = Layout::of_values(header.vocab, header.form.dim as usize, values)?;
+    let mut parts = [0; 3];
+    for (part, bytes) in parts.iter_mut().zip(header.form.parts()?) {
+        *part = usize::try_from(bytes).ok()?;
+    }
+    let [values, scales, biases] = parts;
+    let in_row = |start, bytes| match bytes {
+        0 => Part::Absent,
+        bytes => Part::InRow { start, bytes },
+    };
+    layout.value_bytes = values;
+    layout.scales = match (header.form.table_scale, header.form.codec) {
+        (Some(scale), Codec::Scaled(scaling)) => {
+            Part::Constant(scale[..scaling.scale.size()].into())
+        }
+        _ => in_row(values, scales),
+    };
+    layout.biases = in_row(values + scales, biases);
+    Some(layout)
 }

@@ -5,10 +5,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::codes;
 use super::field::{self, Field, HEADER_BYTES, MAGIC, ROWS_OFFSET, TRAILER_BYTES};
+use super::rows::RowForm;
 use super::section::{Section, SectionKind, align_up, parse_sections};
 use crate::checks::BLOCK_BYTES;
-use crate::codec::Codec;
-use crate::dtype::DType;
 use crate::error::FormatError;
 use crate::layout::LARGEST_DIM;
 
@@ -31,9 +30,7 @@ pub(crate) struct Header {
     pub(crate) file_bytes: u64,
     pub(crate) file_id: [u8; 16],
     pub(crate) vocab: u64,
-    pub(crate) dim: u32,
-    pub(crate) dtype: DType,
-    pub(crate) codec: Codec,
+    pub(crate) form: RowForm,
     pub(crate) row_bytes: u64,
     pub(crate) row_stride: u64,
     pub(crate) checksums: bool,
@@ -63,21 +60,20 @@ impl Header {
             |field: Field, value| LittleEndian::write_u64(&mut page[field.range()], value);
         put_u64(field::FILE_BYTES, self.file_bytes);
         put_u64(field::VOCAB, self.vocab);
-        put_u64(field::DIM, u64::from(self.dim));
+        put_u64(field::DIM, u64::from(self.form.dim));
         put_u64(field::ROW_BYTES, self.row_bytes);
         put_u64(field::ROW_STRIDE, self.row_stride);
         put_u64(field::ROWS_OFFSET_FIELD, ROWS_OFFSET);
         put_u64(field::ROWS_BYTES, self.vocab * self.row_stride);
         let mut put_u32 =
             |field: Field, value| LittleEndian::write_u32(&mut page[field.range()], value);
-        put_u32(field::DTYPE, codes::dtype_code(self.dtype));
-        put_u32(field::CODEC, codes::codec_code(self.codec));
         if self.checksums {
             put_u32(field::CHECKSUM_KIND, codes::CHECKSUM_XXH3);
             put_u32(field::CHECKSUM_BLOCK_BYTES, BLOCK_BYTES);
         }
         #[expect(clippy::cast_possible_truncation, reason = "at most one section of each kind")]
         put_u32(field::SECTION_COUNT, self.sections.len() as u32);
+        self.form.encode(&mut page);
         let directory = &mut page[field::SECTIONS.range()];
         for (entry, section) in directory.chunks_exact_mut(field::SECTION_BYTES).zip(&self.sections)
         {
@@ -152,19 +148,14 @@ fn parse_rows(page: &[u8; HEADER_BYTES]) -> Result<Header, FormatError> {
         .ok()
         .filter(|dim| (1..=LARGEST_DIM).contains(&(*dim as usize)))
         .ok_or(FormatError::Dim { found })?;
-    let found = get_u32(page, field::DTYPE);
-    let dtype = codes::dtype_of(found).ok_or(FormatError::DType { found })?;
-    let found = get_u32(page, field::CODEC);
-    let codec = codes::codec_of(found).ok_or(FormatError::Codec { found })?;
-    check_codec_fields(page, codec)?;
-
+    let form = RowForm::parse(page, dim)?;
     let row_bytes = get_u64(page, field::ROW_BYTES);
-    let expected = codec.row_bytes(dtype, u64::from(dim)).unwrap_or(u64::MAX);
+    let expected = form.row_bytes().unwrap_or(u64::MAX);
     if row_bytes != expected {
         return Err(FormatError::RowBytes { expected, found: row_bytes });
     }
     let row_stride = get_u64(page, field::ROW_STRIDE);
-    let multiple = dtype.size() as u64;
+    let multiple = form.stride_multiple();
     let most = row_bytes.saturating_add(WIDEST_PADDING);
     if !(row_bytes..=most).contains(&row_stride) || !row_stride.is_multiple_of(multiple) {
         return Err(FormatError::RowStride { row_bytes, multiple, found: row_stride });
@@ -186,36 +177,12 @@ fn parse_rows(page: &[u8; HEADER_BYTES]) -> Result<Header, FormatError> {
         file_bytes: 0,
         file_id,
         vocab,
-        dim,
-        dtype,
-        codec,
+        form,
         row_bytes,
         row_stride,
         checksums: parse_checksums(page)?,
         sections: Vec::new(),
     })
-}
-
-/// The plain codec uses none of the codec fields.
-fn check_codec_fields(page: &[u8; HEADER_BYTES], codec: Codec) -> Result<(), FormatError> {
-    let Codec::Plain = codec;
-    for unused in [
-        field::BITS,
-        field::SCALE_DTYPE,
-        field::BIAS_DTYPE,
-        field::BLOCK_LENGTH,
-        field::SCALES_OFFSET,
-        field::BIASES_OFFSET,
-        field::NIBBLE_ORDER,
-        field::TABLE_SCALE_PRESENT,
-        field::TABLE_SCALE,
-    ] {
-        let found = LittleEndian::read_uint(&page[unused.range()], unused.bytes);
-        if found != 0 {
-            return Err(FormatError::CodecField { field: unused.name, expected: 0, found });
-        }
-    }
-    Ok(())
 }
 
 fn parse_checksums(page: &[u8; HEADER_BYTES]) -> Result<bool, FormatError> {
@@ -276,6 +243,8 @@ fn get_u64(page: &[u8; HEADER_BYTES], field: Field) -> u64 {
 mod tests {
     use super::super::field::FIELDS;
     use super::*;
+    use crate::codec::Codec;
+    use crate::dtype::DType;
 
     fn header() -> Header {
         Header {
@@ -283,9 +252,7 @@ mod tests {
             file_bytes: 65_536 + 4_096 + 64,
             file_id: *b"0123456789abcdef",
             vocab: 5,
-            dim: 3,
-            dtype: DType::F32,
-            codec: Codec::Plain,
+            form: RowForm { dim: 3, dtype: DType::F32, codec: Codec::Plain, table_scale: None },
             row_bytes: 12,
             row_stride: 64,
             checksums: false,

@@ -13,6 +13,7 @@ mod codes;
 mod contents;
 mod field;
 mod header;
+mod rows;
 mod section;
 mod trailer;
 
@@ -22,5 +23,6 @@ pub use section::SECTION_KINDS;
 
 pub(crate) use contents::{check_plan, layout, read_header, token_parts};
 pub(crate) use header::Header;
+pub(crate) use rows::RowForm;
 pub(crate) use section::{LONGEST_METADATA, LONGEST_TOKENIZER, Section, SectionKind, align_up};
 pub(crate) use trailer::encode_trailer;

@@ -31,8 +31,8 @@ pub(super) fn from_emb(file: StoredFile) -> Result<Table> {
     let tokenizer = text(SectionKind::Tokenizer);
     Ok(Table {
         layout: layout(&header, file.path())?,
-        dtype: header.dtype,
-        codec: header.codec,
+        dtype: header.form.dtype,
+        codec: header.form.codec,
         tokens: token_parts(&header).map_or(TokenSource::Nothing, TokenSource::Sections),
         metadata: text(SectionKind::Metadata),
         checks: check_plan(&header),

@@ -136,7 +136,8 @@ impl<'a> Rows<'a> {
             extents.push(Extent { first, rows, file: piece.file, offset: piece.offset });
             first += rows;
         }
-        Plane::new(row_bytes, row_bytes, extents, &self.file_bytes()).ok_or_else(|| self.too_large())
+        Plane::new(row_bytes, row_bytes, extents, &self.file_bytes())
+            .ok_or_else(|| self.too_large())
     }
 
     /// The rows that the tensor at a place of `count` belongs to: those of a piece, or all.

@@ -142,11 +142,8 @@ mod tests {
         let text = r#"{"a":[1,{"bits":1}],"bits":7,"quantization":{"group_size":64,"bits":4,"mode":"affine",
             "model.embed_tokens":{"bits":8},"other":{"group_size":32}},
             "quantization_config":{"group_size":128,"bits":2}}"#;
-        let expected = Quantization {
-            bits: Some(8),
-            group_size: Some(64),
-            mode: Some("affine".to_owned()),
-        };
+        let expected =
+            Quantization { bits: Some(8), group_size: Some(64), mode: Some("affine".to_owned()) };
         assert_eq!(parse(text), expected);
         let text = r#"{"quantization_config":{"group_size":128,"bits":2,"quant_method":"x"}}"#;
         assert_eq!(parse(text), Quantization { bits: Some(2), group_size: Some(128), mode: None });

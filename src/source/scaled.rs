@@ -99,7 +99,13 @@ fn takes_scales(dtype: DType) -> bool {
 }
 
 fn without(rows: &Rows<'_>, dtype: DType) -> Encoded {
-    Encoded { dtype, codec: Codec::of(dtype), dim: rows.dim, scales: Part::Absent, biases: Part::Absent }
+    Encoded {
+        dtype,
+        codec: Codec::of(dtype),
+        dim: rows.dim,
+        scales: Part::Absent,
+        biases: Part::Absent,
+    }
 }
 
 /// The tensors that were found, or why it is not clear which they are.
@@ -298,11 +304,7 @@ fn plane(rows: &Rows<'_>, tensors: &[Placed], bytes: u64, stride: u64) -> Result
 
 /// The dtype and the elements of a row of packed values: as `config.json` states, or as only
 /// one of the numbers of bits that are read allows.
-fn unpacked(
-    rows: &Rows<'_>,
-    scales: &[Placed],
-    stated: &Quantization,
-) -> Result<(DType, u64)> {
+fn unpacked(rows: &Rows<'_>, scales: &[Placed], stated: &Quantization) -> Result<(DType, u64)> {
     const KNOWN: [(u64, DType); 3] = [(4, DType::U4), (6, DType::U6), (8, DType::U8)];
     const GROUPS: [u64; 3] = [32, 64, 128];
     if let Some(mode) = stated.mode.as_deref().filter(|mode| *mode != "affine") {
@@ -356,8 +358,10 @@ fn unpacked(
             )))
         }
         several => {
-            let ways: Vec<String> =
-                several.iter().map(|(bits, group, _)| format!("{bits} bits in groups of {group}")).collect();
+            let ways: Vec<String> = several
+                .iter()
+                .map(|(bits, group, _)| format!("{bits} bits in groups of {group}"))
+                .collect();
             Err(rows.refuse_all(format!(
                 "is packed u32, by its shape {}; write which into a config.json beside it: {{\"quantization\": {{\"bits\": ..., \"group_size\": ...}}}}",
                 ways.join(" or ")

@@ -9,7 +9,7 @@ use super::temporary::{Temporary, fill_random};
 use crate::codec::Codec;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::format::{LONGEST_METADATA, LONGEST_TOKENIZER, ROWS_OFFSET};
+use crate::format::{LONGEST_METADATA, LONGEST_TOKENIZER, ROWS_OFFSET, RowForm};
 use crate::layout::LARGEST_DIM;
 
 /// How much is held in memory; tests make it little.
@@ -50,6 +50,8 @@ pub struct WriteOptions {
     dim: usize,
     dtype: DType,
     vocab: Option<u64>,
+    codec: Codec,
+    table_scale: Option<Vec<u8>>,
     align: Option<u64>,
     file_id: Option<[u8; 16]>,
     replace: bool,
@@ -72,6 +74,8 @@ impl WriteOptions {
         WriteOptions {
             dim,
             dtype,
+            codec: Codec::of(dtype),
+            table_scale: None,
             vocab: None,
             align: None,
             file_id: None,
@@ -81,6 +85,50 @@ impl WriteOptions {
             operations: Operations::default(),
             sizes: Sizes::default(),
         }
+    }
+
+    /// Rows with scales, or whatever else a [`Codec`] says; by default plain ones, and blocks
+    /// for the block types of GGUF.
+    ///
+    /// Such rows are pushed encoded: values, then scales, then biases.
+    ///
+    /// ```
+    /// use embmap::{Codec, DType, ScaleType, Scaling, Table, WriteOptions};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("quantized.emb");
+    /// let codec = Codec::Scaled(Scaling { block: 4, scale: ScaleType::F16, bias: None });
+    /// let mut writer = WriteOptions::new(4, DType::I8).codec(codec).create(&path)?;
+    /// writer.push_encoded(&[1, 2, 3, 0xfc, 0x00, 0x38])?; // 1, 2, 3, -4 times 0.5
+    /// writer.finish()?;
+    /// let row: Vec<f32> = Table::load(&path)?.gather(&[0u32])?;
+    /// assert_eq!(row, [0.5, 1.0, 1.5, -2.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn codec(self, codec: Codec) -> Self {
+        WriteOptions { codec, ..self }
+    }
+
+    /// One scale for all rows, as the bytes of the codec's type of scales; rows hold none then.
+    ///
+    /// The codec is one with a scale a row (a block of `dim` elements) and without biases.
+    ///
+    /// ```
+    /// use embmap::{Codec, DType, ScaleType, Scaling, Table, WriteOptions};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("quantized.emb");
+    /// let codec = Codec::Scaled(Scaling { block: 2, scale: ScaleType::F32, bias: None });
+    /// let options = WriteOptions::new(2, DType::U8).codec(codec).table_scale(0.5f32.to_le_bytes());
+    /// let mut writer = options.create(&path)?;
+    /// writer.push(&[1u8, 2])?;
+    /// writer.finish()?;
+    /// let row: Vec<f32> = Table::load(&path)?.gather(&[0u32])?;
+    /// assert_eq!(row, [0.5, 1.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn table_scale(self, scale: impl Into<Vec<u8>>) -> Self {
+        WriteOptions { table_scale: Some(scale.into()), ..self }
     }
 
     /// Announces the number of rows.
@@ -270,13 +318,42 @@ impl WriteOptions {
                 format!("{align} was given, expected a power of two from 64 to {ROWS_OFFSET}");
             return Err(Error::InvalidOption { option: "align", reason });
         }
-        let dtype = self.dtype;
-        let row_bytes = Codec::Plain.row_bytes(dtype, u64::from(dim));
+        let form = self.form(dim)?;
+        let row_bytes = form.row_bytes();
         let row_stride = row_bytes.and_then(|bytes| bytes.checked_next_multiple_of(align));
         let (Some(row_bytes), Some(row_stride)) = (row_bytes, row_stride) else {
-            return Err(Error::TooLarge { vocab: 1, dim: u64::from(dim), dtype });
+            return Err(Error::TooLarge { vocab: 1, dim: u64::from(dim), dtype: self.dtype });
         };
-        Ok(Shape { dim, dtype, row_bytes, row_stride })
+        Ok(Shape { form, row_bytes, row_stride })
+    }
+
+    /// How rows are encoded, checked.
+    fn form(&self, dim: u32) -> Result<RowForm> {
+        let (dtype, codec) = (self.dtype, self.codec);
+        let mut form = RowForm { dim, dtype, codec, table_scale: None };
+        if form.parts().is_none() {
+            let reason = format!(
+                "expected one that {dtype} has and whose blocks divide {dim} elements, found {codec}"
+            );
+            return Err(Error::InvalidOption { option: "codec", reason });
+        }
+        if let Some(scale) = &self.table_scale {
+            let size = match codec {
+                Codec::Scaled(scaling) => scaling.scale.size(),
+                Codec::Plain | Codec::Blocks => 0,
+            };
+            let mut bytes = [0; 4];
+            bytes.iter_mut().zip(scale).for_each(|(byte, given)| *byte = *given);
+            form.table_scale = Some(bytes);
+            if scale.len() != size || form.parts().is_none() {
+                let reason = format!(
+                    "{} bytes were given, and {codec} of {dim} elements is not one scale of as many and no bias",
+                    scale.len()
+                );
+                return Err(Error::InvalidOption { option: "table_scale", reason });
+            }
+        }
+        Ok(form)
     }
 }
 

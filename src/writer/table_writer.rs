@@ -8,17 +8,15 @@ use super::body::{Body, SectionWriter};
 use super::check::check;
 use super::options::{Sizes, WriteOptions};
 use super::tokens::TokenSpool;
-use crate::codec::Codec;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
-use crate::format::{Header, ROWS_OFFSET, SectionKind, VERSION_MINOR};
+use crate::format::{Header, ROWS_OFFSET, RowForm, SectionKind, VERSION_MINOR};
 use crate::tokens::LONGEST_TOKEN;
 
 /// What every row is like.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
-    pub(super) dim: u32,
-    pub(super) dtype: DType,
+    pub(super) form: RowForm,
     pub(super) row_bytes: u64,
     pub(super) row_stride: u64,
 }
@@ -30,8 +28,8 @@ impl Shape {
         // Offsets in files are signed.
         end.filter(|end| i64::try_from(*end).is_ok()).ok_or(Error::TooLarge {
             vocab,
-            dim: u64::from(self.dim),
-            dtype: self.dtype,
+            dim: u64::from(self.form.dim),
+            dtype: self.form.dtype,
         })
     }
 }
@@ -162,9 +160,13 @@ impl TableWriter {
     /// [`Error::Io`] where they cannot be written, and [`Error::WriterPoisoned`].
     pub fn push<T: Element>(&mut self, rows: &[T]) -> Result<()> {
         self.attempt(|state, path| {
-            let Shape { dim, dtype, .. } = state.shape;
+            let RowForm { dim, dtype, codec, .. } = state.shape.form;
             if T::DTYPE != dtype {
                 return Err(Error::RowDType { expected: dtype, got: T::DTYPE });
+            }
+            if state.shape.row_bytes != u64::from(dim) * size_of::<T>() as u64 {
+                let reason = format!("rows are {codec}: push them encoded, with push_encoded");
+                return Err(Error::InvalidOption { option: "codec", reason });
             }
             if !(rows.len() as u64).is_multiple_of(u64::from(dim)) {
                 let expected = u64::from(dim);
@@ -327,9 +329,7 @@ impl State {
             file_bytes: 0,
             file_id,
             vocab,
-            dim: self.shape.dim,
-            dtype: self.shape.dtype,
-            codec: Codec::Plain,
+            form: self.shape.form,
             row_bytes: self.shape.row_bytes,
             row_stride: self.shape.row_stride,
             checksums: true,

@@ -22,8 +22,38 @@ BLOCK = 65536
 TRAILER = 64
 LONGEST_TOKEN = 1048576
 
-# code: (name, numpy type of the raw element, size)
-DTYPES = {1: ("f32", "<f4", 4), 2: ("f16", "<f2", 2), 3: ("bf16", "<u2", 2), 4: ("f64", "<f8", 8)}
+# code: (name, elements that are stored together, their bytes)
+DTYPES = {
+    1: ("f32", 1, 4),
+    2: ("f16", 1, 2),
+    3: ("bf16", 1, 2),
+    4: ("f64", 1, 8),
+    5: ("f8_e4m3", 1, 1),
+    6: ("f8_e5m2", 1, 1),
+    7: ("f8_e4m3fnuz", 1, 1),
+    8: ("f8_e5m2fnuz", 1, 1),
+    9: ("i8", 1, 1),
+    10: ("u8", 1, 1),
+    11: ("u4", 2, 1),
+    12: ("u6", 4, 3),
+    13: ("q8_0", 32, 34),
+    14: ("q4_0", 32, 18),
+    15: ("q4_1", 32, 20),
+    16: ("q5_0", 32, 22),
+    17: ("q5_1", 32, 24),
+    18: ("q2_k", 256, 84),
+    19: ("q3_k", 256, 110),
+    20: ("q4_k", 256, 144),
+    21: ("q5_k", 256, 176),
+    22: ("q6_k", 256, 210),
+    23: ("iq4_nl", 32, 18),
+    24: ("iq4_xs", 256, 136),
+}
+# code: (name, bytes)
+SCALES = {1: ("f32", 4), 2: ("f16", 2), 3: ("bf16", 2), 4: ("f8_e8m0", 1)}
+CODECS = {0: "plain", 1: "scaled", 2: "blocks"}
+# code: (bits of exponent, bits of mantissa, bias, what the codes at the ends stand for)
+FLOAT8 = {5: (4, 3, 7, "finite"), 6: (5, 2, 15, "ieee"), 7: (4, 3, 8, "fnuz"), 8: (5, 2, 16, "fnuz")}
 KINDS = {
     1: ("token_offsets", False),
     2: ("token_bytes", False),
@@ -83,18 +113,54 @@ class Table:
         self.row_bytes, self.row_stride, rows_offset, rows_bytes = struct.unpack_from("<QQQQ", page, 80)
         rule(1 <= self.dim <= 16777216, "dim")
         rule(dtype in DTYPES, "dtype")
-        rule(codec == 0, "codec")
-        zero(page, 112, 156, "codec fields")
-        self.dtype, self.numpy_type, self.size = DTYPES[dtype]
-        rule(self.row_bytes == self.dim * self.size, "row_bytes")
+        rule(codec in CODECS, "codec")
+        self.dtype, self.together, self.size = DTYPES[dtype]
+        self.dtype_code, self.codec = dtype, CODECS[codec]
+        self.parse_codec(page)
         rule(self.row_bytes <= self.row_stride <= self.row_bytes + 65535, "row_stride")
-        rule(self.row_stride % self.size == 0, "row_stride")
+        multiple = self.size if codec == 0 and self.together == 1 else 1
+        rule(self.row_stride % multiple == 0, "row_stride")
         rule(rows_offset == ROWS_OFFSET, "rows_offset")
         rule(rows_bytes == self.vocab * self.row_stride, "rows_bytes")
         self.checksums, block, self.section_count = struct.unpack_from("<III", page, 156)
         rule(self.checksums in (0, 1), "checksum_kind")
         rule(block == (BLOCK if self.checksums else 0), "checksum_block_bytes")
         self.seed = xxhash.xxh3_64_intdigest(self.file_id)
+
+    def parse_codec(self, page):
+        """The codec fields, and the bytes that the parts of a row take."""
+        rule(self.dim % self.together == 0, "rows are whole blocks")
+        values = self.dim // self.together * self.size
+        bits, scale, bias, block = struct.unpack_from("<IIII", page, 112)
+        scales_offset, biases_offset, order, present = struct.unpack_from("<QQII", page, 128)
+        self.block, self.scale_type, self.bias_type, self.table_scale = block, scale, bias, None
+        blocks_dtype = self.dtype_code >= 13
+        if self.codec != "scaled":
+            rule(blocks_dtype == (self.codec == "blocks"), "codec and dtype")
+            rule(block == (self.together if blocks_dtype else 0), "block_length")
+            zero(page, 112, 124, "bits, scale_dtype, bias_dtype")
+            zero(page, 128, 156, "codec fields")
+            self.parts = [values, 0, 0]
+        else:
+            rule(5 <= self.dtype_code <= 12, "codec and dtype")
+            rule(scale in SCALES, "scale_dtype")
+            rule(bias in (0, 1, 2, 3), "bias_dtype")
+            rule(block > 0 and self.dim % block == 0 and block % self.together == 0, "block_length")
+            rule(bits == 8 * self.size // self.together, "bits")
+            rule(order == (1 if self.together > 1 else 0), "nibble_order")
+            rule(present in (0, 1), "table_scale_present")
+            count, size = self.dim // block, SCALES[scale][1]
+            if present:
+                rule(block == self.dim and bias == 0, "table_scale_present")
+                zero(page, 152 + size, 156, "table_scale")
+                self.table_scale = page[152 : 152 + size]
+                self.parts = [values, 0, 0]
+            else:
+                zero(page, 152, 156, "table_scale")
+                self.parts = [values, count * size, count * SCALES[bias][1] if bias else 0]
+            rule(scales_offset == (0 if present else values), "scales_offset")
+            rule(biases_offset == (values + self.parts[1] if bias else 0), "biases_offset")
+        rule(self.row_bytes == sum(self.parts), "row_bytes")
 
     def parse_sections(self):
         rule(self.section_count <= 64, "section_count")
@@ -137,14 +203,26 @@ class Table:
         zero(trailer, 32, 64, "trailer")
 
     def rows(self):
-        """The rows as a [vocab, dim] array; bf16 widened to float32."""
+        """The rows as a [vocab, dim] array; float32 for all but float16 and float64.
+
+        None for the blocks of GGUF that this reader does not know.
+        """
         raw = numpy.frombuffer(self.data, numpy.uint8, self.vocab * self.row_stride, ROWS_OFFSET)
         raw = raw.reshape(self.vocab, self.row_stride)
         rule(not raw[:, self.row_bytes :].any(), "row padding")
-        values = numpy.ascontiguousarray(raw[:, : self.row_bytes]).view(self.numpy_type)
-        if self.dtype == "bf16":
-            values = (values.astype("<u4") << 16).view("<f4")
-        return values.reshape(self.vocab, self.dim)
+        values, scales, biases = numpy.split(raw[:, : self.row_bytes], numpy.cumsum(self.parts[:2]), axis=1)
+        if self.codec == "blocks":
+            return decode_blocks(self.dtype, values, self.vocab, self.dim)
+        elements = decode_elements(self.dtype_code, numpy.ascontiguousarray(values), self.vocab, self.dim)
+        if self.codec == "plain":
+            return elements
+        if self.table_scale is not None:
+            return elements * decode_scales(self.scale_type, self.table_scale)
+        groups = elements.reshape(self.vocab, self.dim // self.block, self.block)
+        groups = groups * decode_scales(self.scale_type, scales).reshape(self.vocab, -1, 1)
+        if self.bias_type:
+            groups = groups + decode_scales(self.bias_type, biases).reshape(self.vocab, -1, 1)
+        return groups.reshape(self.vocab, self.dim)
 
     def tokens(self):
         """A list with the token of each row, None where it is absent."""
@@ -195,6 +273,59 @@ class Table:
 
     def text(self, kind):
         return self.sections[kind][1].decode("utf-8") if kind in self.sections else None
+
+
+def decode_scales(kind, data):
+    raw = numpy.frombuffer(numpy.ascontiguousarray(data), numpy.uint8) if isinstance(data, bytes) else data
+    raw = numpy.ascontiguousarray(raw)
+    if kind == 1:
+        return raw.view("<f4")
+    if kind == 2:
+        return raw.view("<f2").astype("<f4")
+    if kind == 3:
+        return (raw.view("<u2").astype("<u4") << 16).view("<f4")
+    powers = numpy.ldexp(numpy.float32(1), raw.astype("<i4") - 127)
+    return numpy.where(raw == 255, numpy.float32("nan"), powers).astype("<f4")
+
+
+def decode_elements(dtype, raw, vocab, dim):
+    """Elements as float32; float16 and float64 as they are."""
+    if dtype in (1, 2, 4):
+        return raw.view({1: "<f4", 2: "<f2", 4: "<f8"}[dtype]).reshape(vocab, dim)
+    if dtype == 3:
+        return (raw.view("<u2").astype("<u4") << 16).view("<f4").reshape(vocab, dim)
+    if dtype in FLOAT8:
+        return numpy.array([float8(code, *FLOAT8[dtype]) for code in range(256)], "<f4")[raw]
+    if dtype in (9, 10):
+        return raw.view({9: "i1", 10: "u1"}[dtype]).astype("<f4")
+    bits = {11: 4, 12: 6}[dtype]
+    stream = numpy.unpackbits(raw, axis=1, bitorder="little").reshape(vocab, dim, bits)
+    return (stream * (1 << numpy.arange(bits))).sum(axis=2).astype("<f4")
+
+
+def float8(code, exponent_bits, mantissa_bits, bias, kind):
+    sign = -1.0 if code & 0x80 else 1.0
+    exponent, mantissa = (code & 0x7F) >> mantissa_bits, code & ((1 << mantissa_bits) - 1)
+    if kind == "fnuz" and code == 0x80 or kind == "finite" and code & 0x7F == 0x7F:
+        return float("nan")
+    if kind == "ieee" and exponent == (1 << exponent_bits) - 1:
+        return float("nan") if mantissa else sign * float("inf")
+    if exponent == 0:
+        return sign * mantissa * 2.0 ** (1 - bias - mantissa_bits)
+    return sign * (1 + mantissa / 2**mantissa_bits) * 2.0 ** (exponent - bias)
+
+
+def decode_blocks(dtype, raw, vocab, dim):
+    if dtype not in ("q8_0", "q4_0"):
+        return None
+    blocks = raw.reshape(vocab * dim // 32, -1)
+    scales = numpy.ascontiguousarray(blocks[:, :2]).view("<f2").astype("<f4")
+    if dtype == "q8_0":
+        elements = numpy.ascontiguousarray(blocks[:, 2:]).view("i1").astype("<f4")
+    else:
+        nibbles = numpy.concatenate([blocks[:, 2:] & 15, blocks[:, 2:] >> 4], axis=1)
+        elements = nibbles.astype("<f4") - 8
+    return (elements * scales).reshape(vocab, dim)
 
 
 def check_index(table):
@@ -254,6 +385,7 @@ def describe(table):
         "vocab": table.vocab,
         "dim": table.dim,
         "dtype": table.dtype,
+        "codec": table.codec,
         "row_stride": table.row_stride,
         "file_id": table.file_id.hex(),
         "rows": rows,

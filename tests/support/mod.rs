@@ -42,7 +42,7 @@ pub(crate) fn write_random(
     dtype: DType,
     align: Option<u64>,
 ) -> Vec<u8> {
-    let rows = Random(vocab ^ dim as u64).bytes(vocab as usize * dim * dtype.size());
+    let rows = Random(vocab ^ dim as u64).bytes(vocab as usize * dim * dtype.block_bytes());
     let mut options = WriteOptions::new(dim, dtype).file_id(FILE_ID).replace(true);
     if let Some(align) = align {
         options = options.align(align);

@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 
 use half::{bf16, f16};
 
-use crate::codec::{Decode, Encoding, RowParts, plain};
+use crate::codec::{Decode, Recipe, RowParts, plain};
 use crate::dtype::{DType, Element};
 
 /// The decoder of a dtype for this CPU, or `None` where the portable one is as good.
@@ -32,11 +32,11 @@ pub(in crate::codec) fn decoder<O: Element>(dtype: DType) -> Option<Decode<O>> {
 
 /// The kernels as plain functions, for [`decoder`] alone.
 mod checked {
-    use super::{Element, Encoding, RowParts};
+    use super::{Element, Recipe, RowParts};
 
     macro_rules! checked {
         ($($kernel:ident)*) => {
-            $(pub(super) fn $kernel<O: Element>(_: Encoding, row: RowParts<'_>, out: &mut [O]) {
+            $(pub(super) fn $kernel<O: Element>(_: Recipe, row: RowParts<'_>, out: &mut [O]) {
                 // The same type under its own name: `decoder` has compared the dtypes.
                 let out = bytemuck::cast_slice_mut(out);
                 // SAFETY: `decoder`, the only one to name this function, has found AVX2 and
@@ -97,7 +97,7 @@ fn f32_to_bf16(values: &[u8], out: &mut [bf16]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{Codec, Kernels};
+    use crate::codec::{Codec, Encoding, Kernels};
 
     /// Bits of every kind: random ones, and the neighbours of every power of two, of the
     /// infinities and of zero, both signs.
@@ -122,7 +122,8 @@ mod tests {
         let fast = decoder::<O>(dtype);
         let portable = plain::decoder::<O>(dtype, Kernels::Portable);
         let encoding = Encoding { dtype, codec: Codec::Plain };
-        let count = encoded.len() / dtype.size();
+        let recipe = Recipe::of(encoding, Kernels::Portable);
+        let count = encoded.len() / dtype.block_bytes();
         let cuts = [1, 7, 8, 9, 15, 16, 17, 31, 33, 100, 1023];
         for shift in 0..4 {
             let mut moved = vec![0; shift];
@@ -131,10 +132,10 @@ mod tests {
                 let mut at = 0;
                 for length in cuts.iter().cycle() {
                     let length = (*length).min(count - at);
-                    let start = shift + at * dtype.size();
-                    let values = &moved[start..start + length * dtype.size()];
+                    let start = shift + at * dtype.block_bytes();
+                    let values = &moved[start..start + length * dtype.block_bytes()];
                     let mut out = vec![O::from_f32(7.0); length + 1];
-                    decode(encoding, RowParts::of(values), &mut out[..length]);
+                    decode(recipe, RowParts::of(values), &mut out[..length]);
                     for (index, got) in out[..length].iter().enumerate() {
                         let expected = oracle(at + index);
                         assert!(

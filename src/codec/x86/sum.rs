@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 use half::{bf16, f16};
 
 use crate::codec::sum::{GROUP, Join, join_rows};
-use crate::codec::{Encoding, JoinRows, RowParts};
+use crate::codec::{JoinRows, Recipe, RowParts};
 use crate::dtype::{DType, Element};
 
 /// The joiner of a dtype for this CPU, or `None` where the portable one is as good.
@@ -24,18 +24,18 @@ pub(in crate::codec) fn joiner(dtype: DType) -> Option<JoinRows> {
         DType::F32 => Some(checked::join_f32),
         DType::F16 => Some(checked::join_f16),
         DType::BF16 => Some(checked::join_bf16),
-        DType::F64 => None,
+        _ => None,
     }
 }
 
 /// The kernels as plain functions, for [`joiner`] alone.
 mod checked {
-    use super::{Encoding, Join, RowParts};
+    use super::{Join, Recipe, RowParts};
 
     macro_rules! checked {
         ($($kernel:ident)*) => {
             $(pub(super) fn $kernel(
-                encoding: Encoding,
+                recipe: Recipe,
                 join: Join,
                 rows: &[RowParts<'_>],
                 weights: &[f32],
@@ -45,7 +45,7 @@ mod checked {
                 // F16C on this CPU.
                 #[allow(unsafe_code)]
                 unsafe {
-                    super::$kernel(encoding, join, rows, weights, sums);
+                    super::$kernel(recipe, join, rows, weights, sums);
                 }
             })*
         };
@@ -55,51 +55,33 @@ mod checked {
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn join_f32(
-    encoding: Encoding,
-    join: Join,
-    rows: &[RowParts<'_>],
-    weights: &[f32],
-    sums: &mut [f32],
-) {
+fn join_f32(recipe: Recipe, join: Join, rows: &[RowParts<'_>], weights: &[f32], sums: &mut [f32]) {
     let widen = |eight: &[u8; 32]| bytemuck::cast(*eight);
-    join_with::<f32, 32>(encoding, join, rows, weights, sums, widen);
+    join_with::<f32, 32>(recipe, join, rows, weights, sums, widen);
 }
 
 #[target_feature(enable = "avx2,f16c")]
-fn join_f16(
-    encoding: Encoding,
-    join: Join,
-    rows: &[RowParts<'_>],
-    weights: &[f32],
-    sums: &mut [f32],
-) {
+fn join_f16(recipe: Recipe, join: Join, rows: &[RowParts<'_>], weights: &[f32], sums: &mut [f32]) {
     let widen = |eight: &[u8; 16]| _mm256_cvtph_ps(bytemuck::cast(*eight));
-    join_with::<f16, 16>(encoding, join, rows, weights, sums, widen);
+    join_with::<f16, 16>(recipe, join, rows, weights, sums, widen);
 }
 
 // A signalling NaN stays one here, where `half` makes it quiet; the sum, the product and the
 // maximum differ in nothing else, and any NaN is as good as another.
 #[target_feature(enable = "avx2,f16c")]
-fn join_bf16(
-    encoding: Encoding,
-    join: Join,
-    rows: &[RowParts<'_>],
-    weights: &[f32],
-    sums: &mut [f32],
-) {
+fn join_bf16(recipe: Recipe, join: Join, rows: &[RowParts<'_>], weights: &[f32], sums: &mut [f32]) {
     let widen = |eight: &[u8; 16]| {
         let wide = _mm256_cvtepu16_epi32(bytemuck::cast(*eight));
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
     };
-    join_with::<bf16, 16>(encoding, join, rows, weights, sums, widen);
+    join_with::<bf16, 16>(recipe, join, rows, weights, sums, widen);
 }
 
 /// Joins rows whose eight elements take `BYTES` bytes and become `f32` by `widen`.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
 fn join_with<S: Element, const BYTES: usize>(
-    encoding: Encoding,
+    recipe: Recipe,
     join: Join,
     rows: &[RowParts<'_>],
     weights: &[f32],
@@ -123,7 +105,7 @@ fn join_with<S: Element, const BYTES: usize>(
     if !rest.is_empty() {
         for (index, row) in rows.iter().enumerate() {
             let row = RowParts::of(&row.values[eights.len() * BYTES..]);
-            join_rows::<S>(encoding, join, &[row], weights.get(index..).unwrap_or(&[]), rest);
+            join_rows::<S>(recipe, join, &[row], weights.get(index..).unwrap_or(&[]), rest);
         }
     }
 }
@@ -177,7 +159,7 @@ fn pass<const ROWS: usize, const BYTES: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{Codec, Kernels, sum};
+    use crate::codec::{Codec, Encoding, Kernels, sum};
 
     /// NaNs are one another's equals: which payload a sum keeps is the compiler's choice.
     fn bits(values: &[f32]) -> Vec<u32> {
@@ -196,11 +178,12 @@ mod tests {
         for dtype in [DType::F32, DType::F16, DType::BF16] {
             let Some(fast) = joiner(dtype) else { return };
             let encoding = Encoding { dtype, codec: Codec::Plain };
+            let recipe = Recipe::of(encoding, Kernels::Portable);
             let oracle = sum::joiner(dtype, Kernels::Portable);
             for dim in [0, 1, 7, 8, 9, 63, 64, 65, 300] {
                 for count in 0..=GROUP {
                     for join in [Join::Add, Join::AddWeighted, Join::Max] {
-                        let size = dim * dtype.size();
+                        let size = dim * dtype.block_bytes();
                         let rows: Vec<RowParts<'_>> = (0..count)
                             .map(|_| {
                                 let start = random() as usize % (bytes.len() - size);
@@ -208,9 +191,9 @@ mod tests {
                             })
                             .collect();
                         let mut expected = vec![join.start(); dim];
-                        oracle(encoding, join, &rows, &weights[..count], &mut expected);
+                        oracle(recipe, join, &rows, &weights[..count], &mut expected);
                         let mut got = vec![join.start(); dim];
-                        fast(encoding, join, &rows, &weights[..count], &mut got);
+                        fast(recipe, join, &rows, &weights[..count], &mut got);
                         assert_eq!(bits(&got), bits(&expected), "{dtype} {join:?} {count}x{dim}");
                     }
                 }

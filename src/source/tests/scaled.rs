@@ -48,8 +48,7 @@ fn every_shape_of_scales_that_is_read() {
             for (shape, block) in
                 [(&[][..], 64), (&[1], 64), (&[1, 1], 64), (&[3], 64), (&[3, 1], 64), (&[3, 2], 32)]
             {
-                let list =
-                    [("t.weight", "F8_E4M3", &[3, 64][..]), (&name, written, shape)];
+                let list = [("t.weight", "F8_E4M3", &[3, 64][..]), (&name, written, shape)];
                 let found = opened(&list).unwrap();
                 let expected = Scaling { block, scale: kind, bias: None };
                 assert_eq!(scaling(&found), expected, "{written} {shape:?}");
@@ -102,8 +101,7 @@ fn bytes_may_have_biases_too() {
                 ("t.biases", "F32", shape),
             ];
             let found = opened(&list).unwrap();
-            let expected =
-                Scaling { block, scale: ScaleType::F16, bias: Some(ScaleType::F32) };
+            let expected = Scaling { block, scale: ScaleType::F16, bias: Some(ScaleType::F32) };
             assert_eq!((scaling(&found), found.dtype), (expected, dtype));
             assert_eq!(found.biases.as_deref(), Some("t.biases"));
         }
@@ -170,7 +168,8 @@ fn pieces_share_a_scale_or_have_their_own() {
 
     // One tensor for the rows of all pieces, and one for each.
     let all = pieces(&names, &[("t.scale", "F8_E8M0", &[6, 2])]).unwrap();
-    let each = [("t.shard_1.scale", "F8_E8M0", &[3, 2][..]), ("t.shard_0.scale", "F8_E8M0", &[3, 2])];
+    let each =
+        [("t.shard_1.scale", "F8_E8M0", &[3, 2][..]), ("t.shard_0.scale", "F8_E8M0", &[3, 2])];
     let each = pieces(&names, &each).unwrap();
     assert_eq!(scaling(&all).block, 32);
     assert_eq!(scaling(&each), scaling(&all));
@@ -178,7 +177,8 @@ fn pieces_share_a_scale_or_have_their_own() {
     let first = plane(&all).place(0).unwrap().offset;
     assert_eq!(plane(&all).place(5), Some(RowPlace { file: 0, offset: first + 10 }));
     // The scales of piece 1 lie before those of piece 0.
-    let places = |plane: &Plane| (0..6).map(|id| plane.place(id).unwrap().offset).collect::<Vec<_>>();
+    let places =
+        |plane: &Plane| (0..6).map(|id| plane.place(id).unwrap().offset).collect::<Vec<_>>();
     let offsets = places(&plane(&each));
     let first = offsets[3];
     assert_eq!(offsets, [6, 8, 10, 0, 2, 4].map(|offset| first + offset));

@@ -26,6 +26,7 @@ impl Twin {
             DType::F16 | DType::BF16 => 2,
             DType::F32 => 4,
             DType::F64 => 8,
+            other => panic!("{other}"),
         };
         self.dim * size
     }
@@ -89,6 +90,7 @@ impl Twin {
             DType::F16 => 2,
             DType::BF16 => 3,
             DType::F64 => 4,
+            other => panic!("{other}"),
         };
         let mut put = |offset: usize, bytes: &[u8]| {
             file[offset..offset + bytes.len()].copy_from_slice(bytes);
@@ -184,7 +186,7 @@ fn twin() -> impl Strategy<Value = Twin> {
     let tokens = proptest::option::of(proptest::collection::vec(token, 1..120));
     let align = proptest::sample::select(vec![None, Some(64), Some(512), Some(4096)]);
     let json = || proptest::option::of("\\{\"[a-zé]{0,40}\": 1\\}");
-    let dtype = proptest::sample::select(DType::ALL.to_vec());
+    let dtype = proptest::sample::select(DType::ALL[..4].to_vec());
     (1usize..70, dtype, align, 0usize..600, any::<[u8; 16]>(), any::<u8>(), tokens, json(), json())
         .prop_map(|(dim, dtype, align, vocab, file_id, salt, tokens, tokenizer, metadata)| {
             let mut twin =
