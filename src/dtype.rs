@@ -369,7 +369,7 @@ macro_rules! integer_element {
         $(impl Element for $integer {
             const DTYPE: DType = $dtype;
 
-            #[expect(
+            #[allow(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
                 reason = "a cast of a whole number goes to the nearest integer there is"
@@ -378,7 +378,7 @@ macro_rules! integer_element {
                 value.round_ties_even() as $integer
             }
 
-            #[expect(
+            #[allow(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
                 reason = "a cast of a whole number goes to the nearest integer there is"

@@ -48,7 +48,8 @@ impl Plane {
     /// A plane over extents that follow each other without a gap from id 0.
     ///
     /// `None` where an extent does not fit in its file, leaves a gap, or overflows.
-    /// `file_bytes` holds the length of each file.
+    /// `file_bytes` holds the length of each file. With a stride of 0 all rows of an extent lie
+    /// at the same place: what they share.
     pub(crate) fn new(
         row_bytes: u64,
         row_stride: u64,
@@ -57,7 +58,7 @@ impl Plane {
     ) -> Option<Self> {
         let mut next = 0u64;
         for extent in &extents {
-            if extent.first != next || row_stride < row_bytes {
+            if extent.first != next || (row_stride < row_bytes && row_stride != 0) {
                 return None;
             }
             next = next.checked_add(extent.rows)?;
@@ -127,7 +128,6 @@ fn piece_rows(extents: &[Extent]) -> Option<NonZero<u64>> {
 }
 
 /// Where the scales, or the biases, of rows lie.
-#[allow(dead_code, reason = "the sources of quantized tables make them")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {
     /// There are none.

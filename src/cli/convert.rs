@@ -38,7 +38,7 @@ pub(crate) struct ConvertArgs {
     /// The .emb file to write
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// The type to store; keep keeps every bit, i8, f8_e4m3 and q8_0 quantize
+    /// The type to store; keep keeps every bit, i8, `f8_e4m3` and `q8_0` quantize
     #[arg(long, value_name = "DTYPE", default_value = "keep")]
     dtype: ConvertDType,
     /// Round the distance between rows up to a multiple of this many bytes

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use clap::Args;
-use embmap::{Access, DirectIo, Error, OpenOptions, Table};
+use embmap::{Access, Codec, DirectIo, Error, OpenOptions, ScaleType, Table};
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -91,6 +91,15 @@ impl<'a> Facts<'a> {
         Ok(Facts { table, tokens, metadata, direct })
     }
 
+    fn scaling(&self) -> Value {
+        let Codec::Scaled(scaling) = self.table.codec() else { return Value::Null };
+        json!({
+            "block": scaling.block,
+            "scale": scaling.scale.name(),
+            "bias": scaling.bias.map(ScaleType::name),
+        })
+    }
+
     fn version(&self) -> Option<String> {
         self.table.info().version.map(|(major, minor)| format!("{major}.{minor}"))
     }
@@ -129,6 +138,7 @@ impl<'a> Facts<'a> {
             .with("dim", table.dim())
             .with("dtype", table.dtype().name())
             .with("codec", table.codec().name())
+            .with("scaling", self.scaling())
             .with("row_bytes", table.row_bytes())
             .with("row_stride", table.row_stride())
             .with("pages_per_row", table.pages_per_row())
@@ -179,7 +189,7 @@ impl<'a> Facts<'a> {
             ("path", printable_path(&info.path)),
             ("format", format!("{}{version}", info.format)),
             ("shape", format!("{} x {}", table.vocab(), table.dim())),
-            ("dtype", format!("{}, codec {}", table.dtype(), table.codec().name())),
+            ("dtype", format!("{}, codec {}", table.dtype(), table.codec())),
             ("row", self.row()),
             ("pages", self.pages()),
             ("size", format!("{} ({} bytes)", size(info.file_bytes), info.file_bytes)),

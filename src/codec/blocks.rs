@@ -164,7 +164,10 @@ fn scales_and_minima(packed: &[u8; 12], at: usize) -> (f32, f32) {
     let (scale, minimum) = if at < 4 {
         (packed[at] & 63, packed[at + 4] & 63)
     } else {
-        (packed[at + 4] & 15 | packed[at - 4] >> 2 & 48, packed[at + 4] >> 4 | packed[at] >> 2 & 48)
+        (
+            packed[at + 4] & 0x0f | packed[at - 4] >> 2 & 0x30,
+            packed[at + 4] >> 4 | packed[at] >> 2 & 0x30,
+        )
     };
     (number(scale), number(minimum))
 }

@@ -41,6 +41,7 @@ pub(super) fn e8m0(code: u8) -> f32 {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Form {
     mantissa: u32,
     bias: i32,
@@ -90,7 +91,7 @@ const fn number(code: u32, form: &Form) -> f32 {
     };
     let digits = leading | fraction;
     #[expect(clippy::cast_precision_loss, reason = "4 bits at most")]
-    let size = digits as f32 * power_of_two(power - form.mantissa as i32);
+    let size = digits as f32 * power_of_two(power - form.mantissa.cast_signed());
     f32::from_bits(size.to_bits() | sign)
 }
 

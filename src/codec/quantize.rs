@@ -69,7 +69,7 @@ impl Quantizer {
                     let stored = f16::from_f32(scale);
                     if stored.is_infinite() {
                         let size = largest(block);
-                        let at = block.iter().position(|value| value.abs() == size);
+                        let at = block.iter().position(|value| value.abs() >= size);
                         return Err(index * BLOCK + at.unwrap_or(0));
                     }
                     let inverse = if scale == 0.0 { 0.0 } else { scale.recip() };
@@ -150,7 +150,7 @@ impl LossSum {
             other += read * read;
         }
         // Two rows of zeros are alike; one alone has no direction.
-        let cosine = if one == other && one == 0.0 {
+        let cosine = if one + other == 0.0 {
             1.0
         } else if one * other == 0.0 {
             0.0

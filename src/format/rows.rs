@@ -63,13 +63,13 @@ impl RowForm {
         let bits = (self.dtype.block_bytes() * 8 / self.dtype.block_elements()) as u64;
         let packed = scaling.is_some() && self.dtype.block_elements() > 1;
         let scale = scaling.map_or(0, |scaling| codes::scale_code(scaling.scale));
-        let bias = scaling.and_then(|scaling| scaling.bias).map_or(0, codes::scale_code);
+        let bias_dtype = scaling.and_then(|scaling| scaling.bias).map_or(0, codes::scale_code);
         let after = |bytes: u64, start: u64| if bytes == 0 { 0 } else { start };
         let table_scale = self.table_scale.map_or(0, u32::from_le_bytes);
         Some([
             (field::BITS, if scaling.is_some() { bits } else { 0 }),
             (field::SCALE_DTYPE, scale.into()),
-            (field::BIAS_DTYPE, bias.into()),
+            (field::BIAS_DTYPE, bias_dtype.into()),
             (field::BLOCK_LENGTH, block),
             (field::SCALES_OFFSET, after(scales, values)),
             (field::BIASES_OFFSET, after(biases, values + scales)),

@@ -6,12 +6,12 @@ use super::beside::{self, Beside, Kind};
 use super::checkpoint::{Checkpoint, Fetched};
 use super::json::shortened;
 use super::resolve::Pick;
+use super::scaled::{self, Encoded, Found};
 use super::tensors::{Placed, Tensor};
 use super::{FoundTable, SourceOptions};
-use crate::codec::Codec;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::layout::{Extent, Layout, Plane};
+use crate::layout::{Extent, Layout, Part, Plane};
 use crate::storage::StoredFile;
 
 /// What to do where a tensor is no table.
@@ -28,7 +28,7 @@ pub(super) fn describe<C: Checkpoint>(
     checkpoint: C,
     values: &Pick,
     options: &SourceOptions,
-    _config: impl Fn() -> Result<Option<PathBuf>>,
+    config: impl Fn() -> Result<Option<PathBuf>>,
 ) -> Result<FoundTable> {
     let format = checkpoint.format();
     let scales = beside::find(&checkpoint, values, Kind::Scales, options.scales.as_deref())?;
@@ -37,24 +37,36 @@ pub(super) fn describe<C: Checkpoint>(
     let names: Vec<&str> = all.iter().flat_map(|names| names.iter().map(String::as_str)).collect();
     let Fetched { files, tensors } = checkpoint.fetch(&names)?;
     let (pieces, tensors) = tensors.split_at(values.names.len());
-    let (_scale_tensors, _bias_tensors) = tensors.split_at(scales.names().len());
+    let (scale_tensors, bias_tensors) = tensors.split_at(scales.names().len());
 
     let rows = Rows::of(pieces, &files)?;
-    let Ok(dtype) = rows.dtype.parse::<DType>() else {
-        return Err(rows.unreadable(&scales, &biases));
+    let found = Found {
+        scales: &scales,
+        scale_tensors,
+        biases: &biases,
+        bias_tensors,
+        asked: options.scales.is_some() || options.biases.is_some(),
     };
-    let codec = Codec::Plain;
-    let row_bytes = codec.row_bytes(dtype, rows.dim).ok_or_else(|| rows.too_large())?;
-    let plane = rows.plane(row_bytes)?;
-    let dim = usize::try_from(rows.dim).map_err(|_| rows.too_large())?;
-    let layout = Layout::of_values(rows.vocab, dim, plane).ok_or_else(|| rows.too_large())?;
+    let encoded = scaled::encoded(&rows, &found, config)?;
+    let Encoded { dtype, codec, dim, .. } = encoded;
+    let value_bytes = codec.value_bytes(dtype, dim).ok_or_else(|| rows.too_large())?;
+    let plane = rows.plane(value_bytes)?;
+    let dim = usize::try_from(dim).map_err(|_| rows.too_large())?;
+    let mut layout = Layout::of_values(rows.vocab, dim, plane).ok_or_else(|| rows.too_large())?;
+    let shown = |part: &Part, beside: &Beside| match (part, beside) {
+        (Part::Absent, _) | (_, Beside::Nothing | Beside::Unclear(_)) => None,
+        (_, Beside::Tensors(pick)) => Some(pick.shown.clone()),
+    };
+    let (scales, biases) = (shown(&encoded.scales, &scales), shown(&encoded.biases, &biases));
+    layout.scales = encoded.scales;
+    layout.biases = encoded.biases;
     Ok(FoundTable {
         format,
         files,
         tensor: values.shown.clone(),
         pieces: values.names.len(),
-        scales: None,
-        biases: None,
+        scales,
+        biases,
         dtype,
         codec,
         layout,
@@ -124,8 +136,34 @@ impl<'a> Rows<'a> {
             extents.push(Extent { first, rows, file: piece.file, offset: piece.offset });
             first += rows;
         }
-        let lengths: Vec<u64> = self.files.iter().map(StoredFile::bytes).collect();
-        Plane::new(row_bytes, row_bytes, extents, &lengths).ok_or_else(|| self.too_large())
+        Plane::new(row_bytes, row_bytes, extents, &self.file_bytes())
+            .ok_or_else(|| self.too_large())
+    }
+
+    /// The rows that the tensor at a place of `count` belongs to: those of a piece, or all.
+    pub(super) fn rows_of(&self, place: usize, count: usize) -> u64 {
+        match self.pieces.get(place) {
+            Some(piece) if count == self.pieces.len() => {
+                piece.shape().matrix().map_or(0, |(rows, _)| rows)
+            }
+            _ => self.vocab,
+        }
+    }
+
+    /// The name of the first of the values without `.weight`.
+    pub(super) fn module(&self) -> &str {
+        let name = self.pieces.first().map_or("", |piece| piece.name.as_str());
+        name.strip_suffix(".weight").unwrap_or(name)
+    }
+
+    /// The file that holds a tensor.
+    pub(super) fn file(&self, tensor: &Placed) -> &StoredFile {
+        &self.files[tensor.file]
+    }
+
+    /// The lengths of all files.
+    pub(super) fn file_bytes(&self) -> Vec<u64> {
+        self.files.iter().map(StoredFile::bytes).collect()
     }
 
     pub(super) fn refuse(&self, piece: &Placed, reason: String) -> Error {
@@ -141,7 +179,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn too_large(&self) -> Error {
+    pub(super) fn too_large(&self) -> Error {
         let shape = self.pieces.first().map(|piece| piece.shape().to_string()).unwrap_or_default();
         self.refuse_all(format!(
             "has the shape {shape} of {}, too large to describe: its size overflows 64 bits; {WAY_OUT}",
@@ -150,7 +188,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Why values of a type that is not read are no table.
-    fn unreadable(&self, scales: &Beside, biases: &Beside) -> Error {
+    pub(super) fn unreadable(&self, scales: &Beside, biases: &Beside) -> Error {
         let readable = DType::ALL.map(DType::name).join(", ");
         let beside = [scales.names(), biases.names()].concat();
         let packed = match beside.as_slice() {

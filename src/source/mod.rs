@@ -11,8 +11,10 @@ mod json;
 mod model_dir;
 mod names;
 mod pieces;
+mod quantization;
 mod resolve;
 mod safetensors;
+mod scaled;
 mod shard_index;
 mod tensors;
 

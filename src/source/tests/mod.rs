@@ -4,6 +4,7 @@ mod gguf;
 mod headers;
 mod models;
 mod pieces;
+mod scaled;
 #[cfg(feature = "text")]
 mod tokenizers;
 

@@ -117,15 +117,15 @@ fn a_tensor_that_is_no_table_is_refused_by_name() {
         let reason = form(&[(EMBED, "F32", shape)]);
         assert!(reason.contains("choose another with --tensor"), "{reason}");
     }
-    let eight = form(&[(EMBED, "F8_E4M3", &[5, 3])]);
-    assert!(eight.contains("f8_e4m3") && eight.contains("f32, f16, bf16, f64"), "{eight}");
+    let four = form(&[(EMBED, "F4", &[5, 4])]);
+    assert!(four.contains("is f4") && four.contains("f32, f16, bf16, f64"), "{four}");
     let mlx = form(&[
-        (EMBED, "U32", &[5, 3]),
+        (EMBED, "I32", &[5, 3]),
         ("model.embed_tokens.scales", "BF16", &[5, 1]),
         ("model.embed_tokens.biases", "BF16", &[5, 1]),
     ]);
     assert!(
-        mlx.contains("u32, quantized with model.embed_tokens.scales and model.embed_tokens.biases"),
+        mlx.contains("i32, quantized with model.embed_tokens.scales and model.embed_tokens.biases"),
         "{mlx}"
     );
 }
@@ -307,7 +307,7 @@ fn a_path_that_is_not_there_is_an_error_of_the_system() {
 fn tensors_are_listed_with_the_one_that_is_picked() {
     let dir = Dir::new();
     dir.index(&json!({ EMBED: "b.safetensors", "norm": "a.safetensors", "q": "a.safetensors" }));
-    dir.add("a.safetensors", tensors(&[("norm", "F32", &[3]), ("q", "U8", &[2, 4])]));
+    dir.add("a.safetensors", tensors(&[("norm", "F32", &[3]), ("q", "U32", &[2, 4])]));
     dir.add("b.safetensors", small());
     let mut list = list_tensors(dir.path(), false).unwrap();
     list.sort_by(|a, b| a.name.cmp(&b.name));
@@ -322,7 +322,7 @@ fn tensors_are_listed_with_the_one_that_is_picked() {
         [
             (EMBED, "f32", &[5, 3][..], 60, true, true),
             ("norm", "f32", &[3][..], 12, false, false),
-            ("q", "u8", &[2, 4][..], 8, false, false),
+            ("q", "u32", &[2, 4][..], 32, false, false),
         ]
     );
     assert_eq!(list[0].file, dir.path().join("b.safetensors"));
