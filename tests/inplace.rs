@@ -50,7 +50,7 @@ fn check(table: &Table, expected: &[f32]) {
     assert!(table.gather_into(&[vocab], &mut wide[..dim]).is_err());
 }
 
-/// The number of an F8_E4M3 code that is no NaN.
+/// The number of an `F8_E4M3` code that is no NaN.
 fn e4m3(code: u8) -> f32 {
     let (exponent, mantissa) = (i32::from(code >> 3 & 15), f32::from(code & 7));
     let size = match exponent {
@@ -171,7 +171,9 @@ fn write(path: &Path, tensors: &[(&str, &str, &[u64], &[u8])]) {
     let header = serde_json::Value::Object(header).to_string();
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend(header.as_bytes());
-    tensors.iter().for_each(|(.., bytes)| file.extend(*bytes));
+    for (.., bytes) in tensors {
+        file.extend(*bytes);
+    }
     std::fs::write(path, file).unwrap();
 }
 
