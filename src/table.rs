@@ -1,18 +1,14 @@
 //! The table: rows by id, tokens, over any layout and storage.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::checks::CheckPlan;
 use crate::codec::{Codec, Encoding};
 use crate::dtype::{DType, Element};
-use crate::error::{Error, FormatError, Result};
+use crate::error::{Error, Result};
 use crate::layout::{Extent, Layout};
-use crate::storage::{Direct, StoredFile, Stretch};
-use crate::tokens::{TokenParts, Tokens};
+use crate::storage::{Direct, StoredFile};
 
 mod budget;
 mod direct;
@@ -22,6 +18,8 @@ mod pages;
 mod rows;
 mod scan;
 mod temperature;
+mod texts;
+mod tokens;
 
 pub(crate) use budget::Budget;
 pub use direct::DirectIo;
@@ -29,6 +27,8 @@ pub use info::{Access, SectionInfo, TableInfo};
 pub use rows::Rows;
 pub(crate) use temperature::Patience;
 pub use temperature::Temperature;
+pub(crate) use texts::TextSource;
+pub(crate) use tokens::TokenSource;
 
 /// An embedding table of `vocab` rows of `dim` elements, open for reading.
 ///
@@ -65,31 +65,6 @@ pub struct Table {
     pub(crate) patience: Patience,
     pub(crate) budget: Option<Budget>,
     pub(crate) info: TableInfo,
-}
-
-/// The longest text that is read whole, in bytes.
-const LONGEST_TEXT: u64 = 1 << 30;
-
-/// Where tokens come from. Nothing is read before the first token is asked for.
-pub(crate) enum TokenSource {
-    Nothing,
-    /// The sections of the table's own file, its first one.
-    Sections(TokenParts),
-    /// A vocabulary beside a checkpoint, encoded as sections by `read` on first use.
-    Beside {
-        path: PathBuf,
-        read: fn(&Path) -> Result<(StoredFile, TokenParts)>,
-        sections: OnceLock<(StoredFile, TokenParts)>,
-    },
-}
-
-/// Where a text comes from.
-pub(crate) enum TextSource {
-    Nothing,
-    /// A section of the table's own file, with its place in the directory.
-    Section(u32, Stretch),
-    /// A file beside a checkpoint.
-    Beside(PathBuf),
 }
 
 impl Table {
@@ -232,81 +207,6 @@ impl Table {
         }
     }
 
-    /// The number of tokens, absent ones included; 0 for a table without tokens.
-    ///
-    /// It need not be `vocab`: real tables have rows without tokens, and vocabularies have
-    /// tokens without rows.
-    ///
-    /// # Errors
-    ///
-    /// A vocabulary beside a checkpoint that cannot be read.
-    pub fn token_count(&self) -> Result<u64> {
-        Ok(self.token_sections()?.map_or(0, |tokens| tokens.parts.count()))
-    }
-
-    /// The token of a row, in the vocabulary's own spelling; `None` where it has none.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::RowOutOfRange`] where `id` is neither a row nor a token, [`Error::Format`]
-    /// where the token sections are damaged.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), embmap::Error> {
-    /// # let table = embmap::Table::load("fixtures/minilm-2k")?;
-    /// assert_eq!(table.token(0)?.as_deref(), Some("[PAD]"));
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn token(&self, id: u64) -> Result<Option<Cow<'_, str>>> {
-        let tokens = self.token_sections()?;
-        let count = tokens.map_or(0, |tokens| tokens.parts.count());
-        match tokens {
-            Some(tokens) if id < count => tokens.token(id),
-            _ if id < self.vocab() => Ok(None),
-            _ => Err(self.out_of_range(id, None)),
-        }
-    }
-
-    /// The lowest id of a token, or `None` where no row has it.
-    ///
-    /// A vocabulary may hold tokens without rows, so the id may not be below `vocab`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Format`] where the token sections are damaged, and whatever reading a
-    /// vocabulary beside a checkpoint can give.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), embmap::Error> {
-    /// # let table = embmap::Table::load("fixtures/minilm-2k")?;
-    /// assert_eq!(table.id_of("cat")?, Some(1811));
-    /// assert_eq!(table.id_of("no such token")?, None);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn id_of(&self, token: &str) -> Result<Option<u64>> {
-        self.token_sections()?.map_or(Ok(None), |tokens| tokens.id_of(token))
-    }
-
-    /// The metadata of an `.emb` file: a JSON text, or `None` where there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Format`] where it is not UTF-8, [`Error::Io`] where it cannot be read.
-    pub fn metadata(&self) -> Result<Option<Cow<'_, str>>> {
-        self.text(&self.metadata)
-    }
-
-    /// The tokenizer of the model, a `tokenizer.json` text, or `None` where there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Format`] where it is not UTF-8, [`Error::Io`] where it cannot be read.
-    pub fn tokenizer_json(&self) -> Result<Option<Cow<'_, str>>> {
-        self.text(&self.tokenizer)
-    }
-
     /// Looks whether the table's files still are what was opened.
     ///
     /// One `fstat` a file. A file that was *replaced* by rename is fine: this table keeps
@@ -317,22 +217,6 @@ impl Table {
     /// [`Error::FileChanged`] where a file shrank, grew or was written to.
     pub fn check_alive(&self) -> Result<()> {
         self.files.iter().try_for_each(StoredFile::check_alive)
-    }
-
-    pub(crate) fn token_sections(&self) -> Result<Option<Tokens<'_>>> {
-        Ok(match &self.tokens {
-            TokenSource::Nothing => None,
-            TokenSource::Sections(parts) => self.files.first().map(|file| Tokens { file, parts }),
-            TokenSource::Beside { path, read, sections } => {
-                let (file, parts) = if let Some(sections) = sections.get() {
-                    sections
-                } else {
-                    let fresh = read(path)?;
-                    sections.get_or_init(|| fresh)
-                };
-                Some(Tokens { file, parts })
-            }
-        })
     }
 
     /// The bytes of a row of the values' plane, or `None` where it is not in memory or no row
@@ -402,43 +286,6 @@ impl Table {
         let offset =
             extents.iter().find(first).or(extents.first()).map_or(0, |extent| extent.offset);
         Error::Misaligned { dtype: self.dtype, offset, alignment }
-    }
-
-    fn text(&self, source: &TextSource) -> Result<Option<Cow<'_, str>>> {
-        match source {
-            TextSource::Nothing => Ok(None),
-            TextSource::Section(index, stretch) => {
-                let file = &self.files[0];
-                let bytes = file.bytes_at(stretch.offset, stretch.bytes)?;
-                let text = match bytes {
-                    Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
-                    Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
-                };
-                text.map(Some).ok_or_else(|| Error::Format {
-                    path: file.path().to_path_buf(),
-                    source: FormatError::SectionUtf8 { index: *index },
-                })
-            }
-            TextSource::Beside(path) => {
-                let file = StoredFile::open(path)?;
-                if file.bytes() > LONGEST_TEXT {
-                    return Err(Error::Tokenizer {
-                        path: path.clone(),
-                        reason: format!(
-                            "the file has {} bytes, expected at most {LONGEST_TEXT}",
-                            file.bytes()
-                        ),
-                    });
-                }
-                let bytes = file.bytes_at(0, file.bytes())?.into_owned();
-                String::from_utf8(bytes).map(|text| Some(Cow::Owned(text))).map_err(|error| {
-                    Error::Tokenizer {
-                        path: path.clone(),
-                        reason: format!("{error}, expected UTF-8"),
-                    }
-                })
-            }
-        }
     }
 }
 

@@ -12,7 +12,7 @@ mod support;
 
 use byteorder::{ByteOrder, LittleEndian};
 use embmap::format::{FIELDS, HEADER_BYTES, ROWS_OFFSET, TRAILER_BYTES};
-use embmap::{Error, FormatError, Table};
+use embmap::{DType, Error, FormatError, Table};
 use proptest::prelude::*;
 use rayon::prelude::*;
 use support::{field, reseal, small_file};
@@ -76,7 +76,11 @@ fn every_header_field_has_its_own_error() {
     assert_eq!(with("dim", (1 << 24) + 1), E::Dim { found: (1 << 24) + 1 });
     assert_eq!(with("dim", 4), E::RowBytes { expected: 16, found: 12 });
     assert_eq!(with("dtype", 99), E::DType { found: 99 });
-    assert_eq!(with("codec", 1), E::Codec { found: 1 });
+    assert_eq!(with("codec", 99), E::Codec { found: 99 });
+    assert_eq!(with("codec", 1), E::ScaleType { field: "scale_dtype", found: 0 });
+    assert_eq!(with("codec", 2), E::CodecDType { codec: "blocks", dtype: DType::F32 });
+    assert_eq!(with("dtype", 13), E::CodecDType { codec: "plain", dtype: DType::Q8_0 });
+    assert_eq!(with("dtype", 11), E::BlockLength { dim: 3, multiple: 2, found: 2 });
     assert_eq!(with("row_bytes", 16), E::RowBytes { expected: 12, found: 16 });
     assert_eq!(with("row_stride", 8), E::RowStride { row_bytes: 12, multiple: 4, found: 8 });
     assert_eq!(with("row_stride", 66), E::RowStride { row_bytes: 12, multiple: 4, found: 66 });

@@ -61,8 +61,13 @@ fn the_section_kinds_are_the_code_s() {
 
 #[test]
 fn the_dtypes_are_the_code_s() {
-    let written: Vec<String> =
-        table_under("### dtype").into_iter().map(|row| row[1].clone()).collect();
-    let coded: Vec<String> = DType::ALL.iter().map(|dtype| dtype.name().to_owned()).collect();
+    let written: Vec<(String, usize, usize)> = table_under("### dtype")
+        .into_iter()
+        .map(|row| (row[1].clone(), number(&row[2]), number(&row[3])))
+        .collect();
+    let coded: Vec<(String, usize, usize)> = DType::ALL
+        .iter()
+        .map(|dtype| (dtype.name().to_owned(), dtype.block_elements(), dtype.block_bytes()))
+        .collect();
     assert_eq!(written, coded);
 }
