@@ -42,6 +42,9 @@ impl Table {
     /// [`Error::RowOutOfRange`] where `id` is neither a row nor a token, [`Error::Format`]
     /// where the token sections are damaged.
     ///
+    /// [`Error::RowOutOfRange`]: crate::Error::RowOutOfRange
+    /// [`Error::Format`]: crate::Error::Format
+    ///
     /// ```
     /// # fn main() -> Result<(), embmap::Error> {
     /// # let table = embmap::Table::load("fixtures/minilm-2k")?;
@@ -67,6 +70,8 @@ impl Table {
     ///
     /// [`Error::Format`] where the token sections are damaged, and whatever reading a
     /// vocabulary beside a checkpoint can give.
+    ///
+    /// [`Error::Format`]: crate::Error::Format
     ///
     /// ```
     /// # fn main() -> Result<(), embmap::Error> {
