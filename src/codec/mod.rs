@@ -56,7 +56,7 @@ pub(crate) struct Recipe {
 
 impl Recipe {
     fn of(encoding: Encoding, kernels: Kernels) -> Self {
-        Recipe { encoding, run: runs::run_of(encoding.dtype, kernels), kernels }
+        Recipe { encoding, run: runs::run_of(encoding.dtype), kernels }
     }
 }
 
@@ -94,8 +94,9 @@ impl<O: Element> Decoder<O> {
     /// The decoder of an encoding.
     pub(crate) fn of(encoding: Encoding, kernels: Kernels) -> Self {
         let decode = match encoding.codec {
-            Codec::Plain => plain::decoder(encoding.dtype, kernels),
-            Codec::Scaled(_) | Codec::Blocks => runs::decode,
+            // Bytes that are asked for as they are: with scales they are no numbers yet.
+            Codec::Scaled(_) if encoding.dtype == O::DTYPE => runs::decode,
+            _ => plain::decoder(encoding.dtype, kernels),
         };
         Decoder { recipe: Recipe::of(encoding, kernels), decode }
     }
@@ -115,10 +116,7 @@ pub(crate) struct Joiner {
 impl Joiner {
     /// The joiner of an encoding.
     pub(crate) fn of(encoding: Encoding, kernels: Kernels) -> Self {
-        let join = match encoding.codec {
-            Codec::Plain => sum::joiner(encoding.dtype, kernels),
-            Codec::Scaled(_) | Codec::Blocks => runs::join,
-        };
+        let join = sum::joiner(encoding.dtype, kernels);
         Joiner { recipe: Recipe::of(encoding, kernels), join }
     }
 

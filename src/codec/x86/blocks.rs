@@ -1,0 +1,168 @@
+//! The blocks of GGUF that hold 32 elements and a scale.
+//!
+//! Codes are taken apart as bytes, made signed where the type asks for it, and widened; the
+//! order of operations is that of the twins in `codec/blocks.rs`.
+
+use std::arch::x86_64::{
+    __m128i, _mm_and_si128, _mm_cmpeq_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8,
+    _mm_set1_epi32, _mm_set1_epi64x, _mm_shuffle_epi8, _mm_srli_epi16, _mm_sub_epi8,
+};
+
+use super::lanes::{LANES, Sixteen, biased, half_at, scaled, signed};
+use crate::codec::blocks::UNEVEN;
+use crate::codec::{Encoding, RowParts};
+
+/// The elements of a block.
+const BLOCK: usize = 32;
+
+/// Sixteen codes, and sixteen more.
+pub(super) type Codes = [__m128i; 2];
+
+/// Decodes blocks: `parts` takes one apart into its codes, its scale and its minimum.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn decode<const BYTES: usize>(
+    row: RowParts<'_>,
+    length: usize,
+    parts: impl Fn(&[u8; BYTES]) -> (Codes, f32, Option<f32>),
+    mut put: impl FnMut(usize, usize, Sixteen),
+) {
+    let (blocks, _) = row.values.as_chunks::<BYTES>();
+    for (at, block) in (0..length).step_by(BLOCK).zip(blocks) {
+        let (codes, scale, minimum) = parts(block);
+        let [low, high] = codes.map(|codes| {
+            let numbers = scaled(signed(codes), scale);
+            minimum.map_or(numbers, |minimum| biased(numbers, minimum))
+        });
+        put(at, LANES, low);
+        put(at + LANES, LANES, high);
+    }
+}
+
+/// Sixteen bytes of a block.
+#[inline]
+pub(super) fn sixteen_at(block: &[u8], at: usize) -> __m128i {
+    let mut bytes = [0; LANES];
+    bytes.copy_from_slice(&block[at..at + LANES]);
+    bytemuck::cast(bytes)
+}
+
+/// The lower halves of sixteen bytes, and the upper ones.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn nibbles(bytes: __m128i) -> Codes {
+    let low = _mm_set1_epi8(15);
+    [_mm_and_si128(bytes, low), _mm_and_si128(_mm_srli_epi16::<4>(bytes), low)]
+}
+
+/// The lower half of each byte as an index into the 16 uneven steps.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn uneven(codes: Codes) -> Codes {
+    codes.map(|codes| _mm_shuffle_epi8(bytemuck::cast(UNEVEN), codes))
+}
+
+/// Adds 16 where a bit is set: of 32 bits the first half is for the first codes.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn with_fifth(codes: Codes, fifth: [u8; 4]) -> Codes {
+    let fifth = _mm_set1_epi32(i32::from_le_bytes(fifth));
+    // A bit of its own for each of eight bytes.
+    let own = _mm_set1_epi64x(i64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
+    let [low, high] = [0x0000_0000_0000_0000, 0x0202_0202_0202_0202].map(|first| {
+        let places = _mm_set_epi64x(first + 0x0101_0101_0101_0101, first);
+        let bits = _mm_and_si128(_mm_shuffle_epi8(fifth, places), own);
+        _mm_and_si128(_mm_cmpeq_epi8(bits, own), _mm_set1_epi8(16))
+    });
+    [_mm_or_si128(codes[0], low), _mm_or_si128(codes[1], high)]
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn less(codes: Codes, by: i8) -> Codes {
+    codes.map(|codes| _mm_sub_epi8(codes, _mm_set1_epi8(by)))
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn q8_0(
+    _: Encoding,
+    row: RowParts<'_>,
+    length: usize,
+    put: impl FnMut(usize, usize, Sixteen),
+) {
+    let parts =
+        |block: &[u8; 34]| ([sixteen_at(block, 2), sixteen_at(block, 18)], half_at(block, 0), None);
+    decode(row, length, parts, put);
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn q4_0(
+    _: Encoding,
+    row: RowParts<'_>,
+    length: usize,
+    put: impl FnMut(usize, usize, Sixteen),
+) {
+    let parts =
+        |block: &[u8; 18]| (less(nibbles(sixteen_at(block, 2)), 8), half_at(block, 0), None);
+    decode(row, length, parts, put);
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn q4_1(
+    _: Encoding,
+    row: RowParts<'_>,
+    length: usize,
+    put: impl FnMut(usize, usize, Sixteen),
+) {
+    let parts = |block: &[u8; 20]| {
+        (nibbles(sixteen_at(block, 4)), half_at(block, 0), Some(half_at(block, 2)))
+    };
+    decode(row, length, parts, put);
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn q5_0(
+    _: Encoding,
+    row: RowParts<'_>,
+    length: usize,
+    put: impl FnMut(usize, usize, Sixteen),
+) {
+    let parts = |block: &[u8; 22]| {
+        let fifth = [block[2], block[3], block[4], block[5]];
+        let codes = with_fifth(nibbles(sixteen_at(block, 6)), fifth);
+        (less(codes, 16), half_at(block, 0), None)
+    };
+    decode(row, length, parts, put);
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn q5_1(
+    _: Encoding,
+    row: RowParts<'_>,
+    length: usize,
+    put: impl FnMut(usize, usize, Sixteen),
+) {
+    let parts = |block: &[u8; 24]| {
+        let fifth = [block[4], block[5], block[6], block[7]];
+        let codes = with_fifth(nibbles(sixteen_at(block, 8)), fifth);
+        (codes, half_at(block, 0), Some(half_at(block, 2)))
+    };
+    decode(row, length, parts, put);
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn iq4_nl(
+    _: Encoding,
+    row: RowParts<'_>,
+    length: usize,
+    put: impl FnMut(usize, usize, Sixteen),
+) {
+    let parts = |block: &[u8; 18]| (uneven(nibbles(sixteen_at(block, 2))), half_at(block, 0), None);
+    decode(row, length, parts, put);
+}

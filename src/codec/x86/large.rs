@@ -1,0 +1,274 @@
+//! The blocks of GGUF that hold 256 elements, whose scales are quantized too.
+//!
+//! All scales of a block are taken apart at once, in a general register, and widened; then
+//! 32 codes at a time, as in `blocks.rs`.
+
+use std::arch::x86_64::{
+    __m128i, __m256i, _mm_cvtsi64_si128, _mm_set1_epi8, _mm_sub_epi8, _mm256_and_si256,
+    _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_mul_ps, _mm256_or_si256,
+    _mm256_set1_epi8, _mm256_set1_ps, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_sub_epi8,
+};
+
+use super::blocks::{nibbles, sixteen_at, uneven};
+use super::lanes::{LANES, Sixteen, biased, half_at, scaled, signed, unsigned};
+use crate::codec::{Encoding, RowParts};
+
+/// The elements of a block.
+const BLOCK: usize = 256;
+
+/// Decodes blocks one after the other: `each` is given where the elements of one belong.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn each_block<const BYTES: usize>(
+    row: RowParts<'_>,
+    length: usize,
+    mut each: impl FnMut(usize, &[u8; BYTES]),
+) {
+    let (blocks, _) = row.values.as_chunks::<BYTES>();
+    for (at, block) in (0..length).step_by(BLOCK).zip(blocks) {
+        each(at, block);
+    }
+}
+
+/// 32 bytes of a block.
+#[inline]
+fn bytes_at(block: &[u8], at: usize) -> __m256i {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(&block[at..at + 32]);
+    bytemuck::cast(bytes)
+}
+
+#[inline]
+fn word_at(block: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
+}
+
+/// Some bits of each byte, from the lowest on; bits from the byte above are cut off.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn low_bits(bytes: __m256i, mask: i8) -> __m256i {
+    _mm256_and_si256(bytes, _mm256_set1_epi8(mask))
+}
+
+/// The lower sixteen of 32 bytes, and the upper ones.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn sixteens(bytes: __m256i) -> [__m128i; 2] {
+    [_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes)]
+}
+
+/// Sixteen scales of a block, times the scale that they share.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn times(shared: f32, scales: Sixteen) -> [f32; LANES] {
+    let shared = _mm256_set1_ps(shared);
+    bytemuck::cast(scales.map(|scales| _mm256_mul_ps(shared, scales)))
+}
+
+/// Four bytes of four bits each: those at a place in the words that hold them.
+#[inline]
+fn fours(word: u32, shift: u32) -> u32 {
+    word >> shift & 0x0f0f_0f0f
+}
+
+/// Two bits of each byte of a word, four places up.
+#[inline]
+fn twos_up(word: u32, shift: u32) -> u32 {
+    (word >> shift & 0x0303_0303) << 4
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn q2_k(
+    _: Encoding,
+    row: RowParts<'_>,
+    length: usize,
+    mut put: impl FnMut(usize, usize, Sixteen),
+) {
+    each_block(row, length, |start, block: &[u8; 84]| {
+        let [scales, minima] = nibbles(sixteen_at(block, 0));
+        let scales = times(half_at(block, 80), signed(scales));
+        let minima = times(half_at(block, 82), signed(minima));
+        let mut at = 0;
+        for half in [16, 48] {
+            let mut bits = bytes_at(block, half);
+            for _ in 0..4 {
+                for codes in sixteens(low_bits(bits, 3)) {
+                    let numbers = scaled(signed(codes), scales[at]);
+                    put(start + at * LANES, LANES, biased(numbers, -minima[at]));
+                    at += 1;
+                }
+                bits = _mm256_srli_epi16::<2>(bits);
+            }
+        }
+    });
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn q3_k(
+    _: Encoding,
+    row: RowParts<'_>,
+    length: usize,
+    mut put: impl FnMut(usize, usize, Sixteen),
+) {
+    each_block(row, length, |start, block: &[u8; 110]| {
+        let (low, middle, high) = (word_at(block, 96), word_at(block, 100), word_at(block, 104));
+        let scales = bytemuck::cast([
+            fours(low, 0) | twos_up(high, 0),
+            fours(middle, 0) | twos_up(high, 2),
+            fours(low, 4) | twos_up(high, 4),
+            fours(middle, 4) | twos_up(high, 6),
+        ]);
+        let scales = _mm_sub_epi8(scales, _mm_set1_epi8(32));
+        let scales = times(half_at(block, 108), signed(scales));
+        let mut third = bytes_at(block, 0);
+        let mut at = 0;
+        for half in [32, 64] {
+            let mut bits = bytes_at(block, half);
+            for _ in 0..4 {
+                let upper = _mm256_slli_epi16::<2>(low_bits(third, 1));
+                let codes = _mm256_or_si256(low_bits(bits, 3), upper);
+                for codes in sixteens(_mm256_sub_epi8(codes, _mm256_set1_epi8(4))) {
+                    put(start + at * LANES, LANES, scaled(signed(codes), scales[at]));
+                    at += 1;
+                }
+                bits = _mm256_srli_epi16::<2>(bits);
+                third = _mm256_srli_epi16::<1>(third);
+            }
+        }
+    });
+}
+
+/// The eight scales and then the eight minima of `q4_k` and `q5_k`, 6 bits each in 12 bytes.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn scales_and_minima(block: &[u8]) -> [[f32; 8]; 2] {
+    let (scales, minima, rest) = (word_at(block, 4), word_at(block, 8), word_at(block, 12));
+    let six_bits = 0x3f3f_3f3f;
+    let packed: __m128i = bytemuck::cast([
+        scales & six_bits,
+        fours(rest, 0) | twos_up(scales, 6),
+        minima & six_bits,
+        fours(rest, 4) | twos_up(minima, 6),
+    ]);
+    let [scales, minima] = unsigned(packed);
+    let shared = [half_at(block, 0), half_at(block, 2)].map(|shared| _mm256_set1_ps(shared));
+    bytemuck::cast([_mm256_mul_ps(shared[0], scales), _mm256_mul_ps(shared[1], minima)])
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn q4_k(
+    _: Encoding,
+    row: RowParts<'_>,
+    length: usize,
+    mut put: impl FnMut(usize, usize, Sixteen),
+) {
+    each_block(row, length, |start, block: &[u8; 144]| {
+        let [scales, minima] = scales_and_minima(block);
+        for pair in 0..4 {
+            let bits = bytes_at(block, 16 + 32 * pair);
+            let codes = [low_bits(bits, 15), low_bits(_mm256_srli_epi16::<4>(bits), 15)];
+            for (at, codes) in (2 * pair..).zip(codes) {
+                put_32(start + at * 32, codes, scales[at], minima[at], &mut put);
+            }
+        }
+    });
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn q5_k(
+    _: Encoding,
+    row: RowParts<'_>,
+    length: usize,
+    mut put: impl FnMut(usize, usize, Sixteen),
+) {
+    each_block(row, length, |start, block: &[u8; 176]| {
+        let [scales, minima] = scales_and_minima(block);
+        let mut fifth = bytes_at(block, 16);
+        for pair in 0..4 {
+            let bits = bytes_at(block, 48 + 32 * pair);
+            let codes = [low_bits(bits, 15), low_bits(_mm256_srli_epi16::<4>(bits), 15)];
+            for (at, codes) in (2 * pair..).zip(codes) {
+                let codes = _mm256_or_si256(codes, _mm256_slli_epi16::<4>(low_bits(fifth, 1)));
+                put_32(start + at * 32, codes, scales[at], minima[at], &mut put);
+                fifth = _mm256_srli_epi16::<1>(fifth);
+            }
+        }
+    });
+}
+
+/// 32 elements with one scale and one minimum, which is taken away.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn put_32(
+    at: usize,
+    codes: __m256i,
+    scale: f32,
+    minimum: f32,
+    put: &mut impl FnMut(usize, usize, Sixteen),
+) {
+    for (at, codes) in (at..).step_by(LANES).zip(sixteens(codes)) {
+        put(at, LANES, biased(scaled(signed(codes), scale), -minimum));
+    }
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn q6_k(
+    _: Encoding,
+    row: RowParts<'_>,
+    length: usize,
+    mut put: impl FnMut(usize, usize, Sixteen),
+) {
+    each_block(row, length, |start, block: &[u8; 210]| {
+        let scales = times(half_at(block, 208), signed(sixteen_at(block, 192)));
+        let mut at = 0;
+        for half in 0..2 {
+            let low = [bytes_at(block, 64 * half), bytes_at(block, 64 * half + 32)];
+            let mut upper = bytes_at(block, 128 + 32 * half);
+            let high = low.map(|low| _mm256_srli_epi16::<4>(low));
+            for lower in [low[0], low[1], high[0], high[1]] {
+                let upper_bits = _mm256_slli_epi16::<4>(low_bits(upper, 3));
+                let codes = _mm256_or_si256(low_bits(lower, 15), upper_bits);
+                for codes in sixteens(_mm256_sub_epi8(codes, _mm256_set1_epi8(32))) {
+                    put(start + at * LANES, LANES, scaled(signed(codes), scales[at]));
+                    at += 1;
+                }
+                upper = _mm256_srli_epi16::<2>(upper);
+            }
+        }
+    });
+}
+
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn iq4_xs(
+    _: Encoding,
+    row: RowParts<'_>,
+    length: usize,
+    mut put: impl FnMut(usize, usize, Sixteen),
+) {
+    each_block(row, length, |start, block: &[u8; 136]| {
+        // Scale i has its lower four bits in half a byte, and its upper two elsewhere.
+        let (low, high) = (word_at(block, 4), u32::from(block[2]) | u32::from(block[3]) << 8);
+        let mut packed = [0; 8];
+        for (at, packed) in (0u32..).zip(&mut packed) {
+            let six = (low >> (4 * at) & 15) | (high >> (2 * at) & 3) << 4;
+            #[expect(clippy::cast_possible_truncation, reason = "6 bits")]
+            let six = six as u8;
+            *packed = six;
+        }
+        let scales = _mm_cvtsi64_si128(i64::from_le_bytes(packed));
+        let scales = _mm_sub_epi8(scales, _mm_set1_epi8(32));
+        let scales = times(half_at(block, 0), signed(scales));
+        for at in 0..8 {
+            let codes = uneven(nibbles(sixteen_at(block, 8 + 16 * at)));
+            for (part, codes) in (2 * at..).zip(codes) {
+                put(start + part * LANES, LANES, scaled(signed(codes), scales[at]));
+            }
+        }
+    });
+}
