@@ -11,6 +11,7 @@ use std::arch::x86_64::{
 use super::lanes::{LANES, Sixteen, biased, half_at, scaled, signed};
 use crate::codec::blocks::UNEVEN;
 use crate::codec::{Encoding, RowParts};
+use crate::dtype::Element;
 
 /// The elements of a block.
 const BLOCK: usize = 32;
@@ -21,21 +22,21 @@ pub(super) type Codes = [__m128i; 2];
 /// Decodes blocks: `parts` takes one apart into its codes, its scale and its minimum.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn decode<const BYTES: usize>(
+fn decode<O: Element, const BYTES: usize>(
     row: RowParts<'_>,
-    length: usize,
+    out: &mut [O],
     parts: impl Fn(&[u8; BYTES]) -> (Codes, f32, Option<f32>),
-    mut put: impl FnMut(usize, usize, Sixteen),
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     let (blocks, _) = row.values.as_chunks::<BYTES>();
-    for (at, block) in (0..length).step_by(BLOCK).zip(blocks) {
+    let (outs, _) = out.as_chunks_mut::<LANES>();
+    for (block, outs) in blocks.iter().zip(outs.as_chunks_mut().0) {
         let (codes, scale, minimum) = parts(block);
-        let [low, high] = codes.map(|codes| {
+        let [low, high]: &mut [_; BLOCK / LANES] = outs;
+        for (codes, out) in codes.into_iter().zip([low, high]) {
             let numbers = scaled(signed(codes), scale);
-            minimum.map_or(numbers, |minimum| biased(numbers, minimum))
-        });
-        put(at, LANES, low);
-        put(at + LANES, LANES, high);
+            put(out, minimum.map_or(numbers, |minimum| biased(numbers, minimum)));
+        }
     }
 }
 
@@ -85,84 +86,84 @@ fn less(codes: Codes, by: i8) -> Codes {
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn q8_0(
+pub(super) fn q8_0<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     let parts =
         |block: &[u8; 34]| ([sixteen_at(block, 2), sixteen_at(block, 18)], half_at(block, 0), None);
-    decode(row, length, parts, put);
+    decode(row, out, parts, put);
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn q4_0(
+pub(super) fn q4_0<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     let parts =
         |block: &[u8; 18]| (less(nibbles(sixteen_at(block, 2)), 8), half_at(block, 0), None);
-    decode(row, length, parts, put);
+    decode(row, out, parts, put);
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn q4_1(
+pub(super) fn q4_1<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     let parts = |block: &[u8; 20]| {
         (nibbles(sixteen_at(block, 4)), half_at(block, 0), Some(half_at(block, 2)))
     };
-    decode(row, length, parts, put);
+    decode(row, out, parts, put);
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn q5_0(
+pub(super) fn q5_0<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     let parts = |block: &[u8; 22]| {
         let fifth = [block[2], block[3], block[4], block[5]];
         let codes = with_fifth(nibbles(sixteen_at(block, 6)), fifth);
         (less(codes, 16), half_at(block, 0), None)
     };
-    decode(row, length, parts, put);
+    decode(row, out, parts, put);
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn q5_1(
+pub(super) fn q5_1<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     let parts = |block: &[u8; 24]| {
         let fifth = [block[4], block[5], block[6], block[7]];
         let codes = with_fifth(nibbles(sixteen_at(block, 8)), fifth);
         (codes, half_at(block, 0), Some(half_at(block, 2)))
     };
-    decode(row, length, parts, put);
+    decode(row, out, parts, put);
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn iq4_nl(
+pub(super) fn iq4_nl<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     let parts = |block: &[u8; 18]| (uneven(nibbles(sixteen_at(block, 2))), half_at(block, 0), None);
-    decode(row, length, parts, put);
+    decode(row, out, parts, put);
 }

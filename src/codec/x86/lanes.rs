@@ -68,29 +68,23 @@ pub(super) fn biased([low, high]: Sixteen, bias: f32) -> Sixteen {
     [_mm256_add_ps(low, bias), _mm256_add_ps(high, bias)]
 }
 
-/// Puts the first `count` of sixteen elements at an index.
+#[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn put<O: Copy>(out: &mut [O], at: usize, count: usize, elements: &[O; LANES]) {
-    out[at..at + count].copy_from_slice(&elements[..count]);
+pub(super) fn put_f32(out: &mut [f32; LANES], sixteen: Sixteen) {
+    *out = bytemuck::cast(sixteen);
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn put_f32(out: &mut [f32], at: usize, count: usize, sixteen: Sixteen) {
-    put(out, at, count, &bytemuck::cast(sixteen));
-}
-
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-pub(super) fn put_f16(out: &mut [f16], at: usize, count: usize, sixteen: Sixteen) {
+pub(super) fn put_f16(out: &mut [f16; LANES], sixteen: Sixteen) {
     let narrow = sixteen.map(|eight| _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(eight));
-    put(out, at, count, &bytemuck::cast(narrow));
+    *out = bytemuck::cast(narrow);
 }
 
 /// As `half` narrows: to nearest, ties to even; a NaN is made quiet and keeps what fits of it.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn put_bf16(out: &mut [bf16], at: usize, count: usize, sixteen: Sixteen) {
+pub(super) fn put_bf16(out: &mut [bf16; LANES], sixteen: Sixteen) {
     let [low, high] = sixteen.map(|eight| {
         let bits = _mm256_castps_si256(eight);
         let cut = _mm256_srli_epi32::<16>(bits);
@@ -102,42 +96,29 @@ pub(super) fn put_bf16(out: &mut [bf16], at: usize, count: usize, sixteen: Sixte
         _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(nan))
     });
     let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, high));
-    put(out, at, count, &bytemuck::cast(packed));
-}
-
-/// Changes the accumulators at an index by the first `count` of sixteen numbers.
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-fn change(
-    sums: &mut [f32],
-    at: usize,
-    count: usize,
-    sixteen: Sixteen,
-    join: impl Fn(__m256, __m256) -> __m256,
-) {
-    let sums = &mut sums[at..at + count];
-    let mut held = [0.0; LANES];
-    held[..count].copy_from_slice(sums);
-    let [low, high]: [__m256; 2] = bytemuck::cast(held);
-    let held: [f32; LANES] = bytemuck::cast([join(low, sixteen[0]), join(high, sixteen[1])]);
-    sums.copy_from_slice(&held[..count]);
+    *out = bytemuck::cast(packed);
 }
 
 /// Adds numbers times a weight to the accumulators, each step rounded by itself. A weight of 1
 /// changes no number.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn add(sums: &mut [f32], at: usize, count: usize, sixteen: Sixteen, weight: f32) {
+pub(super) fn add(sums: &mut [f32; LANES], [low, high]: Sixteen, weight: f32) {
     let weight = _mm256_set1_ps(weight);
-    change(sums, at, count, sixteen, |sum, value| _mm256_add_ps(sum, _mm256_mul_ps(value, weight)));
+    let [first, second]: Sixteen = bytemuck::cast(*sums);
+    let first = _mm256_add_ps(first, _mm256_mul_ps(low, weight));
+    let second = _mm256_add_ps(second, _mm256_mul_ps(high, weight));
+    *sums = bytemuck::cast([first, second]);
 }
 
 /// The larger numbers stay in the accumulators, and NaNs.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn max(sums: &mut [f32], at: usize, count: usize, sixteen: Sixteen) {
-    change(sums, at, count, sixteen, |sum, value| {
+pub(super) fn max(sums: &mut [f32; LANES], [low, high]: Sixteen) {
+    let [first, second]: Sixteen = bytemuck::cast(*sums);
+    let joined = [(first, low), (second, high)].map(|(sum, value)| {
         let larger = _mm256_blendv_ps(sum, value, _mm256_cmp_ps::<_CMP_GT_OQ>(value, sum));
         _mm256_blendv_ps(larger, value, _mm256_cmp_ps::<_CMP_UNORD_Q>(value, value))
     });
+    *sums = bytemuck::cast(joined);
 }

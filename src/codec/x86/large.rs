@@ -12,21 +12,25 @@ use std::arch::x86_64::{
 use super::blocks::{nibbles, sixteen_at, uneven};
 use super::lanes::{LANES, Sixteen, biased, half_at, scaled, signed, unsigned};
 use crate::codec::{Encoding, RowParts};
+use crate::dtype::Element;
 
 /// The elements of a block.
 const BLOCK: usize = 256;
 
+/// The elements or accumulators of a block, sixteen by sixteen.
+type Outs<'a, O> = std::slice::IterMut<'a, [O; LANES]>;
+
 /// Decodes blocks one after the other: `each` is given where the elements of one belong.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn each_block<const BYTES: usize>(
+fn each_block<O: Element, const BYTES: usize>(
     row: RowParts<'_>,
-    length: usize,
-    mut each: impl FnMut(usize, &[u8; BYTES]),
+    out: &mut [O],
+    each: impl Fn(&[u8; BYTES], Outs<'_, O>),
 ) {
     let (blocks, _) = row.values.as_chunks::<BYTES>();
-    for (at, block) in (0..length).step_by(BLOCK).zip(blocks) {
-        each(at, block);
+    for (block, out) in blocks.iter().zip(out.as_chunks_mut::<BLOCK>().0) {
+        each(block, out.as_chunks_mut().0.iter_mut());
     }
 }
 
@@ -79,24 +83,25 @@ fn twos_up(word: u32, shift: u32) -> u32 {
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn q2_k(
+pub(super) fn q2_k<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    mut put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
-    each_block(row, length, |start, block: &[u8; 84]| {
+    each_block(row, out, |block: &[u8; 84], mut outs| {
         let [scales, minima] = nibbles(sixteen_at(block, 0));
         let scales = times(half_at(block, 80), signed(scales));
         let minima = times(half_at(block, 82), signed(minima));
-        let mut at = 0;
+        let mut pairs = scales.into_iter().zip(minima);
         for half in [16, 48] {
             let mut bits = bytes_at(block, half);
             for _ in 0..4 {
-                for codes in sixteens(low_bits(bits, 3)) {
-                    let numbers = scaled(signed(codes), scales[at]);
-                    put(start + at * LANES, LANES, biased(numbers, -minima[at]));
-                    at += 1;
+                let codes = sixteens(low_bits(bits, 3));
+                for ((codes, (scale, minimum)), out) in
+                    codes.into_iter().zip(&mut pairs).zip(&mut outs)
+                {
+                    put(out, biased(scaled(signed(codes), scale), -minimum));
                 }
                 bits = _mm256_srli_epi16::<2>(bits);
             }
@@ -106,13 +111,13 @@ pub(super) fn q2_k(
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn q3_k(
+pub(super) fn q3_k<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    mut put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
-    each_block(row, length, |start, block: &[u8; 110]| {
+    each_block(row, out, |block: &[u8; 110], mut outs| {
         let (low, middle, high) = (word_at(block, 96), word_at(block, 100), word_at(block, 104));
         let scales = bytemuck::cast([
             fours(low, 0) | twos_up(high, 0),
@@ -123,15 +128,15 @@ pub(super) fn q3_k(
         let scales = _mm_sub_epi8(scales, _mm_set1_epi8(32));
         let scales = times(half_at(block, 108), signed(scales));
         let mut third = bytes_at(block, 0);
-        let mut at = 0;
+        let mut scales = scales.into_iter();
         for half in [32, 64] {
             let mut bits = bytes_at(block, half);
             for _ in 0..4 {
                 let upper = _mm256_slli_epi16::<2>(low_bits(third, 1));
                 let codes = _mm256_or_si256(low_bits(bits, 3), upper);
-                for codes in sixteens(_mm256_sub_epi8(codes, _mm256_set1_epi8(4))) {
-                    put(start + at * LANES, LANES, scaled(signed(codes), scales[at]));
-                    at += 1;
+                let codes = sixteens(_mm256_sub_epi8(codes, _mm256_set1_epi8(4)));
+                for ((codes, scale), out) in codes.into_iter().zip(&mut scales).zip(&mut outs) {
+                    put(out, scaled(signed(codes), scale));
                 }
                 bits = _mm256_srli_epi16::<2>(bits);
                 third = _mm256_srli_epi16::<1>(third);
@@ -159,19 +164,19 @@ fn scales_and_minima(block: &[u8]) -> [[f32; 8]; 2] {
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn q4_k(
+pub(super) fn q4_k<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    mut put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
-    each_block(row, length, |start, block: &[u8; 144]| {
+    each_block(row, out, |block: &[u8; 144], mut outs| {
         let [scales, minima] = scales_and_minima(block);
         for pair in 0..4 {
             let bits = bytes_at(block, 16 + 32 * pair);
             let codes = [low_bits(bits, 15), low_bits(_mm256_srli_epi16::<4>(bits), 15)];
             for (at, codes) in (2 * pair..).zip(codes) {
-                put_32(start + at * 32, codes, scales[at], minima[at], &mut put);
+                put_32(&mut outs, codes, scales[at], minima[at], &put);
             }
         }
     });
@@ -179,13 +184,13 @@ pub(super) fn q4_k(
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn q5_k(
+pub(super) fn q5_k<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    mut put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
-    each_block(row, length, |start, block: &[u8; 176]| {
+    each_block(row, out, |block: &[u8; 176], mut outs| {
         let [scales, minima] = scales_and_minima(block);
         let mut fifth = bytes_at(block, 16);
         for pair in 0..4 {
@@ -193,7 +198,7 @@ pub(super) fn q5_k(
             let codes = [low_bits(bits, 15), low_bits(_mm256_srli_epi16::<4>(bits), 15)];
             for (at, codes) in (2 * pair..).zip(codes) {
                 let codes = _mm256_or_si256(codes, _mm256_slli_epi16::<4>(low_bits(fifth, 1)));
-                put_32(start + at * 32, codes, scales[at], minima[at], &mut put);
+                put_32(&mut outs, codes, scales[at], minima[at], &put);
                 fifth = _mm256_srli_epi16::<1>(fifth);
             }
         }
@@ -203,29 +208,29 @@ pub(super) fn q5_k(
 /// 32 elements with one scale and one minimum, which is taken away.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn put_32(
-    at: usize,
+fn put_32<O: Element>(
+    outs: &mut Outs<'_, O>,
     codes: __m256i,
     scale: f32,
     minimum: f32,
-    put: &mut impl FnMut(usize, usize, Sixteen),
+    put: &impl Fn(&mut [O; LANES], Sixteen),
 ) {
-    for (at, codes) in (at..).step_by(LANES).zip(sixteens(codes)) {
-        put(at, LANES, biased(scaled(signed(codes), scale), -minimum));
+    for (codes, out) in sixteens(codes).into_iter().zip(outs) {
+        put(out, biased(scaled(signed(codes), scale), -minimum));
     }
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn q6_k(
+pub(super) fn q6_k<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    mut put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
-    each_block(row, length, |start, block: &[u8; 210]| {
+    each_block(row, out, |block: &[u8; 210], mut outs| {
         let scales = times(half_at(block, 208), signed(sixteen_at(block, 192)));
-        let mut at = 0;
+        let mut scales = scales.into_iter();
         for half in 0..2 {
             let low = [bytes_at(block, 64 * half), bytes_at(block, 64 * half + 32)];
             let mut upper = bytes_at(block, 128 + 32 * half);
@@ -233,9 +238,9 @@ pub(super) fn q6_k(
             for lower in [low[0], low[1], high[0], high[1]] {
                 let upper_bits = _mm256_slli_epi16::<4>(low_bits(upper, 3));
                 let codes = _mm256_or_si256(low_bits(lower, 15), upper_bits);
-                for codes in sixteens(_mm256_sub_epi8(codes, _mm256_set1_epi8(32))) {
-                    put(start + at * LANES, LANES, scaled(signed(codes), scales[at]));
-                    at += 1;
+                let codes = sixteens(_mm256_sub_epi8(codes, _mm256_set1_epi8(32)));
+                for ((codes, scale), out) in codes.into_iter().zip(&mut scales).zip(&mut outs) {
+                    put(out, scaled(signed(codes), scale));
                 }
                 upper = _mm256_srli_epi16::<2>(upper);
             }
@@ -245,13 +250,13 @@ pub(super) fn q6_k(
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn iq4_xs(
+pub(super) fn iq4_xs<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    mut put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
-    each_block(row, length, |start, block: &[u8; 136]| {
+    each_block(row, out, |block: &[u8; 136], mut outs| {
         // Scale i has its lower four bits in half a byte, and its upper two elsewhere.
         let (low, high) = (word_at(block, 4), u32::from(block[2]) | u32::from(block[3]) << 8);
         let mut packed = [0; 8];
@@ -266,8 +271,8 @@ pub(super) fn iq4_xs(
         let scales = times(half_at(block, 0), signed(scales));
         for at in 0..8 {
             let codes = uneven(nibbles(sixteen_at(block, 8 + 16 * at)));
-            for (part, codes) in (2 * at..).zip(codes) {
-                put(start + part * LANES, LANES, scaled(signed(codes), scales[at]));
+            for (codes, out) in codes.into_iter().zip(&mut outs) {
+                put(out, scaled(signed(codes), scales[at]));
             }
         }
     });

@@ -51,8 +51,8 @@ fn join<K: Kernel>(
     }
 }
 
-/// For each dtype a kernel, which is given the number of elements and a closure that takes
-/// decoded numbers: where the first of them belongs, how many of the sixteen count, and them.
+/// For each dtype a kernel, which is given the elements or accumulators of a row, and a closure
+/// that puts sixteen numbers where sixteen of them are.
 macro_rules! kernels {
     ($($dtype:ident: $room:ident::$kernel:ident,)*) => {
         /// The decoder of quantized rows for this CPU, or `None` where there is no such.
@@ -99,31 +99,13 @@ macro_rules! kernels {
         $(#[target_feature(enable = "avx2,f16c")]
         fn $kernel(encoding: Encoding, row: RowParts<'_>, sink: Sink<'_>) {
             match sink {
-                Sink::F32(out) => {
-                    $room::$kernel(encoding, row, out.len(), |at, count, numbers| {
-                        put_f32(out, at, count, numbers);
-                    });
-                }
-                Sink::F16(out) => {
-                    $room::$kernel(encoding, row, out.len(), |at, count, numbers| {
-                        put_f16(out, at, count, numbers);
-                    });
-                }
-                Sink::BF16(out) => {
-                    $room::$kernel(encoding, row, out.len(), |at, count, numbers| {
-                        put_bf16(out, at, count, numbers);
-                    });
-                }
+                Sink::F32(out) => $room::$kernel(encoding, row, out, |out, numbers| put_f32(out, numbers)),
+                Sink::F16(out) => $room::$kernel(encoding, row, out, |out, numbers| put_f16(out, numbers)),
+                Sink::BF16(out) => $room::$kernel(encoding, row, out, |out, numbers| put_bf16(out, numbers)),
                 Sink::Add(sums, weight) => {
-                    $room::$kernel(encoding, row, sums.len(), |at, count, numbers| {
-                        add(sums, at, count, numbers, weight);
-                    });
+                    $room::$kernel(encoding, row, sums, |sums, numbers| add(sums, numbers, weight));
                 }
-                Sink::Max(sums) => {
-                    $room::$kernel(encoding, row, sums.len(), |at, count, numbers| {
-                        max(sums, at, count, numbers);
-                    });
-                }
+                Sink::Max(sums) => $room::$kernel(encoding, row, sums, |sums, numbers| max(sums, numbers)),
             }
         })*
     };

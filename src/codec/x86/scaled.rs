@@ -13,56 +13,102 @@ use std::arch::x86_64::{
     _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_slli_epi32, _mm256_srlv_epi32,
 };
 
-use super::lanes::{LANES, Sixteen, biased, halves, scaled, signed, unsigned};
-use crate::codec::scaled::{Affine, each_piece};
-use crate::codec::{Encoding, RowParts};
+use half::bf16;
+
+use super::lanes::{LANES, Sixteen, biased, half_at, halves, scaled, signed, unsigned};
+use crate::codec::float8::e8m0;
+use crate::codec::{Codec, Encoding, RowParts, ScaleType};
+use crate::dtype::Element;
 
 /// Decodes the elements of a row, a piece with one scale after the other. Sixteen take `BYTES`
 /// bytes; `widen` makes numbers of them that are right but for the factor `power`.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn decode<const BYTES: usize>(
+fn decode<O: Element, const BYTES: usize>(
     encoding: Encoding,
     row: RowParts<'_>,
-    length: usize,
+    out: &mut [O],
     power: f32,
     widen: impl Fn(&[u8; BYTES]) -> Sixteen,
-    mut put: impl FnMut(usize, usize, Sixteen),
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
-    each_piece(encoding, row, 0..length, |piece, affine| {
-        let values = &row.values[piece.start * BYTES / LANES..piece.end * BYTES / LANES];
-        let (scale, bias) = match affine {
-            Affine::Keep => (1.0, None),
-            Affine::Scale(scale) => (scale, None),
-            Affine::ScaleBias(scale, bias) => (scale, Some(bias)),
-        };
+    let Codec::Scaled(scaling) = encoding.codec else {
+        return each(row.values, out, |codes, out| put(out, scaled(widen(codes), power)));
+    };
+    let block = scaling.block as usize;
+    let pieces = row.values.chunks_exact(block * BYTES / LANES).zip(out.chunks_exact_mut(block));
+    let [mut scales, mut biases] = [[0.0; LANES]; 2];
+    for (index, (piece, out)) in pieces.enumerate() {
+        let at = index % LANES;
+        if at == 0 {
+            read(scaling.scale, row.scales, index, &mut scales);
+            if let Some(bias) = scaling.bias {
+                read(bias, row.biases, index, &mut biases);
+            }
+        }
+        let (scale, bias) = (scales[at], biases[at]);
         // One product for two, where it is as exact: only what overflows takes both.
         let product = scale * power;
-        let (first, second) = if product.is_finite() || !scale.is_finite() {
-            (None, product)
+        if product.is_infinite() && scale.is_finite() {
+            let bias = if scaling.bias.is_some() { bias } else { -0.0 };
+            let number = |codes: &_| biased(scaled(scaled(widen(codes), power), scale), bias);
+            each(piece, out, |codes, out| put(out, number(codes)));
+        } else if scaling.bias.is_some() {
+            each(piece, out, |codes, out| put(out, biased(scaled(widen(codes), product), bias)));
         } else {
-            (Some(power), scale)
-        };
-        let number = |codes: &[u8; BYTES]| {
-            let mut numbers = widen(codes);
-            if let Some(first) = first {
-                numbers = scaled(numbers, first);
-            }
-            numbers = scaled(numbers, second);
-            bias.map_or(numbers, |bias| biased(numbers, bias))
-        };
-        let (whole, rest) = values.as_chunks::<BYTES>();
-        let mut at = piece.start;
-        for codes in whole {
-            put(at, LANES, number(codes));
-            at += LANES;
+            each(piece, out, |codes, out| put(out, scaled(widen(codes), product)));
         }
-        if at < piece.end {
-            let mut padded = [0; BYTES];
-            padded[..rest.len()].copy_from_slice(rest);
-            put(at, piece.end - at, number(&padded));
-        }
-    });
+    }
+}
+
+/// Reads scales from an index on, as many as there are of sixteen.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn read(kind: ScaleType, scales: &[u8], index: usize, out: &mut [f32; LANES]) {
+    let scales = &scales[index * kind.size()..];
+    match kind {
+        ScaleType::F32 => each_of(scales, out, |bytes| f32::from_le_bytes(*bytes)),
+        ScaleType::F16 => each_of(scales, out, |bytes: &[u8; 2]| half_at(bytes, 0)),
+        ScaleType::BF16 => each_of(scales, out, |bytes| bf16::from_le_bytes(*bytes).to_f32()),
+        ScaleType::E8M0 => each_of(scales, out, |[code]: &[u8; 1]| e8m0(*code)),
+    }
+}
+
+/// Reads numbers that take `BYTES` bytes each, as many as there are and fit.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn each_of<const BYTES: usize>(
+    scales: &[u8],
+    out: &mut [f32; LANES],
+    number: impl Fn(&[u8; BYTES]) -> f32,
+) {
+    for (out, bytes) in out.iter_mut().zip(scales.as_chunks().0) {
+        *out = number(bytes);
+    }
+}
+
+/// Calls `put` for each sixteen elements of a piece and their codes; for a rest with what is
+/// there, padded.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn each<O: Element, const BYTES: usize>(
+    codes: &[u8],
+    out: &mut [O],
+    put: impl Fn(&[u8; BYTES], &mut [O; LANES]),
+) {
+    let (whole, rest) = codes.as_chunks::<BYTES>();
+    let (outs, out_rest) = out.as_chunks_mut::<LANES>();
+    for (codes, out) in whole.iter().zip(outs) {
+        put(codes, out);
+    }
+    if !out_rest.is_empty() {
+        let mut codes = [0; BYTES];
+        codes[..rest.len()].copy_from_slice(rest);
+        let mut padded = [O::zeroed(); LANES];
+        padded[..out_rest.len()].copy_from_slice(out_rest);
+        put(&codes, &mut padded);
+        out_rest.copy_from_slice(&padded[..out_rest.len()]);
+    }
 }
 
 /// Where `code` is one of the 16 bits of `codes`, `nan` takes its place.
@@ -79,26 +125,26 @@ const NAN: i16 = 0x7e00;
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn f8_e4m3(
+pub(super) fn f8_e4m3<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     // The biases are 7 and 15.
-    decode(encoding, row, length, 256.0, |codes| halves(e4m3_codes(codes, true)), put);
+    decode(encoding, row, out, 256.0, |codes| halves(e4m3_codes(codes, true)), put);
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn f8_e4m3fnuz(
+pub(super) fn f8_e4m3fnuz<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     // The biases are 8 and 15.
-    decode(encoding, row, length, 128.0, |codes| halves(e4m3_codes(codes, false)), put);
+    decode(encoding, row, out, 128.0, |codes| halves(e4m3_codes(codes, false)), put);
 }
 
 /// Four bits of exponent and three of mantissa in the place that an f16 has for them.
@@ -120,26 +166,26 @@ fn e4m3_codes(codes: &[u8; LANES], finite: bool) -> __m256i {
 /// The upper byte of an f16.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn f8_e5m2(
+pub(super) fn f8_e5m2<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     let widen = |codes: &[u8; LANES]| {
         halves(_mm256_slli_epi16::<8>(_mm256_cvtepu8_epi16(bytemuck::cast(*codes))))
     };
-    decode(encoding, row, length, 1.0, widen, put);
+    decode(encoding, row, out, 1.0, widen, put);
 }
 
 /// As many bits of exponent as an f16 has, all of them for numbers: so by way of an f32.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn f8_e5m2fnuz(
+pub(super) fn f8_e5m2fnuz<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     // The biases are 16 and 127.
     const POWER: f32 = f32::from_bits((127 + 127 - 16) << 23);
@@ -153,58 +199,58 @@ pub(super) fn f8_e5m2fnuz(
             _mm256_castsi256_ps(_mm256_blendv_epi8(bits, nan, _mm256_cmpeq_epi32(bits, sign)))
         })
     };
-    decode(encoding, row, length, POWER, widen, put);
+    decode(encoding, row, out, POWER, widen, put);
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn i8(
+pub(super) fn i8<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     let widen = |codes: &[u8; LANES]| signed(bytemuck::cast(*codes));
-    decode(encoding, row, length, 1.0, widen, put);
+    decode(encoding, row, out, 1.0, widen, put);
 }
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn u8(
+pub(super) fn u8<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     let widen = |codes: &[u8; LANES]| unsigned(bytemuck::cast(*codes));
-    decode(encoding, row, length, 1.0, widen, put);
+    decode(encoding, row, out, 1.0, widen, put);
 }
 
 /// Two elements a byte, the lower half first.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn u4(
+pub(super) fn u4<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     let widen = |codes: &[u8; 8]| {
         let bytes = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(bytemuck::cast(*codes)));
         let apart = _mm_or_si128(bytes, _mm_slli_epi16::<4>(bytes));
         signed(_mm_and_si128(apart, _mm_set1_epi16(0x0f0f)))
     };
-    decode(encoding, row, length, 1.0, widen, put);
+    decode(encoding, row, out, 1.0, widen, put);
 }
 
 /// Four elements in three bytes, from the lowest bits on.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn u6(
+pub(super) fn u6<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
-    length: usize,
-    put: impl FnMut(usize, usize, Sixteen),
+    out: &mut [O],
+    put: impl Fn(&mut [O; LANES], Sixteen),
 ) {
     let widen = |codes: &[u8; 12]| {
         let mut padded = [0; LANES];
@@ -218,7 +264,7 @@ pub(super) fn u6(
             six_bits(_mm256_shuffle_epi8(codes, places))
         })
     };
-    decode(encoding, row, length, 1.0, widen, put);
+    decode(encoding, row, out, 1.0, widen, put);
 }
 
 /// Six bits of each 32, other ones in each.
