@@ -45,11 +45,17 @@ fn codecs(dim: usize) -> Vec<(String, DType, Codec)> {
         ("u4, f16 pair each 64".to_owned(), DType::U4, scaled(64, half, Some(half))),
         ("u6, f16 pair each 64".to_owned(), DType::U6, scaled(64, half, Some(half))),
     ];
+    if let Ok(only) = std::env::var("ONLY") {
+        all.retain(|(n, _, _)| only.split(";").any(|o| n.starts_with(o)));
+    }
     all.retain(|(_, _, codec)| match codec {
         Codec::Scaled(scaling) => dim.is_multiple_of(scaling.block as usize),
         _ => true,
     });
-    let blocks = DType::ALL.into_iter().filter(|dtype| dtype.is_blocks());
+    let blocks = DType::ALL.into_iter().filter(|dtype| {
+        dtype.is_blocks()
+            && (std::env::var("ONLY").is_err() || *dtype == DType::Q8_0 || *dtype == DType::Q4K)
+    });
     all.extend(
         blocks
             .filter(|dtype| dim.is_multiple_of(dtype.block_elements()))

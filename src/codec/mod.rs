@@ -67,6 +67,7 @@ pub(crate) type Decode<O> = fn(Recipe, RowParts<'_>, &mut [O]);
 pub(crate) struct Decoder<O> {
     recipe: Recipe,
     decode: Decode<O>,
+    is_copy: bool,
 }
 
 impl<O> Clone for Decoder<O> {
@@ -78,9 +79,14 @@ impl<O> Clone for Decoder<O> {
 impl<O> Copy for Decoder<O> {}
 
 impl<O> Decoder<O> {
-    /// A decoder that calls `decode`, whatever it makes of the bytes.
-    pub(crate) fn new(encoding: Encoding, decode: Decode<O>) -> Self {
-        Decoder { recipe: Recipe::of(encoding, Kernels::Portable), decode }
+    /// A decoder that copies rows by `copy`.
+    pub(crate) fn copying(encoding: Encoding, copy: Decode<O>) -> Self {
+        Decoder { recipe: Recipe::of(encoding, Kernels::Portable), decode: copy, is_copy: true }
+    }
+
+    /// True where rows are copied as they are.
+    pub(crate) fn is_copy(&self) -> bool {
+        self.is_copy
     }
 
     /// Decodes one row into as many elements as `out` holds.
@@ -98,7 +104,8 @@ impl<O: Element> Decoder<O> {
             Codec::Scaled(_) if encoding.dtype == O::DTYPE => runs::decode,
             _ => plain::decoder(encoding.dtype, kernels),
         };
-        Decoder { recipe: Recipe::of(encoding, kernels), decode }
+        let is_copy = encoding == Encoding { dtype: O::DTYPE, codec: Codec::Plain };
+        Decoder { recipe: Recipe::of(encoding, kernels), decode, is_copy }
     }
 }
 

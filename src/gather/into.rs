@@ -5,7 +5,7 @@ use super::options::{GatherOptions, kernels};
 use super::pool::{self, Crew};
 use super::rows::View;
 use super::warm::Copying;
-use crate::codec::{Codec, Decode, Decoder, Encoding, stream};
+use crate::codec::{Decode, Decoder, stream};
 use crate::dtype::Output;
 use crate::error::{Error, Result};
 use crate::storage::zeros;
@@ -103,8 +103,7 @@ impl Table {
     ) -> Result<()> {
         let encoding = self.encoding();
         let decoder = Decoder::of(encoding, kernels(options.portable));
-        let plain = encoding == Encoding { dtype: O::DTYPE, codec: Codec::Plain };
-        let streaming = plain.then(|| Decoder::new(encoding, stream));
+        let streaming = decoder.is_copy().then(|| Decoder::copying(encoding, stream));
         let copying = Copying {
             row: self.dim(),
             stride: options.row_stride.unwrap_or(self.dim()),
@@ -159,7 +158,7 @@ impl Table {
             row,
             stride: options.row_stride.unwrap_or(row),
             view: View::Encoded,
-            decoder: Decoder::new(self.encoding(), concatenate),
+            decoder: Decoder::copying(self.encoding(), concatenate),
             fence: false,
         };
         self.gather_rows(ids, out, options, copying, None)

@@ -8,7 +8,7 @@ use std::arch::x86_64::{
     _mm_set1_epi32, _mm_set1_epi64x, _mm_shuffle_epi8, _mm_srli_epi16, _mm_sub_epi8,
 };
 
-use super::lanes::{LANES, Sixteen, biased, half_at, scaled, signed};
+use super::lanes::{Coded, Codes, LANES, half_at};
 use crate::codec::blocks::UNEVEN;
 use crate::codec::{Encoding, RowParts};
 use crate::dtype::Element;
@@ -17,7 +17,7 @@ use crate::dtype::Element;
 const BLOCK: usize = 32;
 
 /// Sixteen codes, and sixteen more.
-pub(super) type Codes = [__m128i; 2];
+pub(super) type Bytes = [__m128i; 2];
 
 /// Decodes blocks: `parts` takes one apart into its codes, its scale and its minimum.
 #[target_feature(enable = "avx2,f16c")]
@@ -25,17 +25,16 @@ pub(super) type Codes = [__m128i; 2];
 fn decode<O: Element, const BYTES: usize>(
     row: RowParts<'_>,
     out: &mut [O],
-    parts: impl Fn(&[u8; BYTES]) -> (Codes, f32, Option<f32>),
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    parts: impl Fn(&[u8; BYTES]) -> (Bytes, f32, Option<f32>),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     let (blocks, _) = row.values.as_chunks::<BYTES>();
     let (outs, _) = out.as_chunks_mut::<LANES>();
     for (block, outs) in blocks.iter().zip(outs.as_chunks_mut().0) {
-        let (codes, scale, minimum) = parts(block);
+        let (codes, scale, bias) = parts(block);
         let [low, high]: &mut [_; BLOCK / LANES] = outs;
         for (codes, out) in codes.into_iter().zip([low, high]) {
-            let numbers = scaled(signed(codes), scale);
-            put(out, minimum.map_or(numbers, |minimum| biased(numbers, minimum)));
+            put(out, Coded { codes: Codes::Signed(codes), scale, bias });
         }
     }
 }
@@ -51,7 +50,7 @@ pub(super) fn sixteen_at(block: &[u8], at: usize) -> __m128i {
 /// The lower halves of sixteen bytes, and the upper ones.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn nibbles(bytes: __m128i) -> Codes {
+pub(super) fn nibbles(bytes: __m128i) -> Bytes {
     let low = _mm_set1_epi8(15);
     [_mm_and_si128(bytes, low), _mm_and_si128(_mm_srli_epi16::<4>(bytes), low)]
 }
@@ -59,14 +58,14 @@ pub(super) fn nibbles(bytes: __m128i) -> Codes {
 /// The lower half of each byte as an index into the 16 uneven steps.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-pub(super) fn uneven(codes: Codes) -> Codes {
+pub(super) fn uneven(codes: Bytes) -> Bytes {
     codes.map(|codes| _mm_shuffle_epi8(bytemuck::cast(UNEVEN), codes))
 }
 
 /// Adds 16 where a bit is set: of 32 bits the first half is for the first codes.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn with_fifth(codes: Codes, fifth: [u8; 4]) -> Codes {
+fn with_fifth(codes: Bytes, fifth: [u8; 4]) -> Bytes {
     let fifth = _mm_set1_epi32(i32::from_le_bytes(fifth));
     // A bit of its own for each of eight bytes.
     let own = _mm_set1_epi64x(i64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
@@ -80,7 +79,7 @@ fn with_fifth(codes: Codes, fifth: [u8; 4]) -> Codes {
 
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn less(codes: Codes, by: i8) -> Codes {
+fn less(codes: Bytes, by: i8) -> Bytes {
     codes.map(|codes| _mm_sub_epi8(codes, _mm_set1_epi8(by)))
 }
 
@@ -90,7 +89,7 @@ pub(super) fn q8_0<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     let parts =
         |block: &[u8; 34]| ([sixteen_at(block, 2), sixteen_at(block, 18)], half_at(block, 0), None);
@@ -103,7 +102,7 @@ pub(super) fn q4_0<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     let parts =
         |block: &[u8; 18]| (less(nibbles(sixteen_at(block, 2)), 8), half_at(block, 0), None);
@@ -116,7 +115,7 @@ pub(super) fn q4_1<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     let parts = |block: &[u8; 20]| {
         (nibbles(sixteen_at(block, 4)), half_at(block, 0), Some(half_at(block, 2)))
@@ -130,7 +129,7 @@ pub(super) fn q5_0<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     let parts = |block: &[u8; 22]| {
         let fifth = [block[2], block[3], block[4], block[5]];
@@ -146,7 +145,7 @@ pub(super) fn q5_1<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     let parts = |block: &[u8; 24]| {
         let fifth = [block[4], block[5], block[6], block[7]];
@@ -162,7 +161,7 @@ pub(super) fn iq4_nl<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     let parts = |block: &[u8; 18]| (uneven(nibbles(sixteen_at(block, 2))), half_at(block, 0), None);
     decode(row, out, parts, put);

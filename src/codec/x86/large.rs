@@ -10,7 +10,7 @@ use std::arch::x86_64::{
 };
 
 use super::blocks::{nibbles, sixteen_at, uneven};
-use super::lanes::{LANES, Sixteen, biased, half_at, scaled, signed, unsigned};
+use super::lanes::{Coded, Codes, LANES, half_at, times, widen};
 use crate::codec::{Encoding, RowParts};
 use crate::dtype::Element;
 
@@ -61,12 +61,16 @@ fn sixteens(bytes: __m256i) -> [__m128i; 2] {
     [_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes)]
 }
 
-/// Sixteen scales of a block, times the scale that they share.
+#[inline]
+fn coded(codes: __m128i, scale: f32, bias: Option<f32>) -> Coded {
+    Coded { codes: Codes::Signed(codes), scale, bias }
+}
+
+/// Sixteen scales of a block, times the one that they share.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn times(shared: f32, scales: Sixteen) -> [f32; LANES] {
-    let shared = _mm256_set1_ps(shared);
-    bytemuck::cast(scales.map(|scales| _mm256_mul_ps(shared, scales)))
+fn scales_of(codes: __m128i, shared: f32) -> [f32; LANES] {
+    bytemuck::cast(times(widen(Codes::Signed(codes)), shared))
 }
 
 /// Four bytes of four bits each: those at a place in the words that hold them.
@@ -87,12 +91,12 @@ pub(super) fn q2_k<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     each_block(row, out, |block: &[u8; 84], mut outs| {
         let [scales, minima] = nibbles(sixteen_at(block, 0));
-        let scales = times(half_at(block, 80), signed(scales));
-        let minima = times(half_at(block, 82), signed(minima));
+        let scales = scales_of(scales, half_at(block, 80));
+        let minima = scales_of(minima, half_at(block, 82));
         let mut pairs = scales.into_iter().zip(minima);
         for half in [16, 48] {
             let mut bits = bytes_at(block, half);
@@ -101,7 +105,7 @@ pub(super) fn q2_k<O: Element>(
                 for ((codes, (scale, minimum)), out) in
                     codes.into_iter().zip(&mut pairs).zip(&mut outs)
                 {
-                    put(out, biased(scaled(signed(codes), scale), -minimum));
+                    put(out, coded(codes, scale, Some(-minimum)));
                 }
                 bits = _mm256_srli_epi16::<2>(bits);
             }
@@ -115,7 +119,7 @@ pub(super) fn q3_k<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     each_block(row, out, |block: &[u8; 110], mut outs| {
         let (low, middle, high) = (word_at(block, 96), word_at(block, 100), word_at(block, 104));
@@ -126,7 +130,7 @@ pub(super) fn q3_k<O: Element>(
             fours(middle, 4) | twos_up(high, 6),
         ]);
         let scales = _mm_sub_epi8(scales, _mm_set1_epi8(32));
-        let scales = times(half_at(block, 108), signed(scales));
+        let scales = scales_of(scales, half_at(block, 108));
         let mut third = bytes_at(block, 0);
         let mut scales = scales.into_iter();
         for half in [32, 64] {
@@ -136,7 +140,7 @@ pub(super) fn q3_k<O: Element>(
                 let codes = _mm256_or_si256(low_bits(bits, 3), upper);
                 let codes = sixteens(_mm256_sub_epi8(codes, _mm256_set1_epi8(4)));
                 for ((codes, scale), out) in codes.into_iter().zip(&mut scales).zip(&mut outs) {
-                    put(out, scaled(signed(codes), scale));
+                    put(out, coded(codes, scale, None));
                 }
                 bits = _mm256_srli_epi16::<2>(bits);
                 third = _mm256_srli_epi16::<1>(third);
@@ -157,7 +161,7 @@ fn scales_and_minima(block: &[u8]) -> [[f32; 8]; 2] {
         minima & six_bits,
         fours(rest, 4) | twos_up(minima, 6),
     ]);
-    let [scales, minima] = unsigned(packed);
+    let [scales, minima] = widen(Codes::Unsigned(packed));
     let shared = [half_at(block, 0), half_at(block, 2)].map(|shared| _mm256_set1_ps(shared));
     bytemuck::cast([_mm256_mul_ps(shared[0], scales), _mm256_mul_ps(shared[1], minima)])
 }
@@ -168,7 +172,7 @@ pub(super) fn q4_k<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     each_block(row, out, |block: &[u8; 144], mut outs| {
         let [scales, minima] = scales_and_minima(block);
@@ -188,7 +192,7 @@ pub(super) fn q5_k<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     each_block(row, out, |block: &[u8; 176], mut outs| {
         let [scales, minima] = scales_and_minima(block);
@@ -213,10 +217,10 @@ fn put_32<O: Element>(
     codes: __m256i,
     scale: f32,
     minimum: f32,
-    put: &impl Fn(&mut [O; LANES], Sixteen),
+    put: &impl Fn(&mut [O; LANES], Coded),
 ) {
     for (codes, out) in sixteens(codes).into_iter().zip(outs) {
-        put(out, biased(scaled(signed(codes), scale), -minimum));
+        put(out, coded(codes, scale, Some(-minimum)));
     }
 }
 
@@ -226,10 +230,10 @@ pub(super) fn q6_k<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     each_block(row, out, |block: &[u8; 210], mut outs| {
-        let scales = times(half_at(block, 208), signed(sixteen_at(block, 192)));
+        let scales = scales_of(sixteen_at(block, 192), half_at(block, 208));
         let mut scales = scales.into_iter();
         for half in 0..2 {
             let low = [bytes_at(block, 64 * half), bytes_at(block, 64 * half + 32)];
@@ -240,7 +244,7 @@ pub(super) fn q6_k<O: Element>(
                 let codes = _mm256_or_si256(low_bits(lower, 15), upper_bits);
                 let codes = sixteens(_mm256_sub_epi8(codes, _mm256_set1_epi8(32)));
                 for ((codes, scale), out) in codes.into_iter().zip(&mut scales).zip(&mut outs) {
-                    put(out, scaled(signed(codes), scale));
+                    put(out, coded(codes, scale, None));
                 }
                 upper = _mm256_srli_epi16::<2>(upper);
             }
@@ -254,7 +258,7 @@ pub(super) fn iq4_xs<O: Element>(
     _: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     each_block(row, out, |block: &[u8; 136], mut outs| {
         // Scale i has its lower four bits in half a byte, and its upper two elsewhere.
@@ -268,11 +272,11 @@ pub(super) fn iq4_xs<O: Element>(
         }
         let scales = _mm_cvtsi64_si128(i64::from_le_bytes(packed));
         let scales = _mm_sub_epi8(scales, _mm_set1_epi8(32));
-        let scales = times(half_at(block, 0), signed(scales));
+        let scales = scales_of(scales, half_at(block, 0));
         for at in 0..8 {
             let codes = uneven(nibbles(sixteen_at(block, 8 + 16 * at)));
             for (codes, out) in codes.into_iter().zip(&mut outs) {
-                put(out, scaled(signed(codes), scales[at]));
+                put(out, coded(codes, scales[at], None));
             }
         }
     });

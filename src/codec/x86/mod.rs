@@ -8,6 +8,7 @@ mod large;
 mod quantized;
 mod scaled;
 mod sum;
+mod wide;
 
 pub(super) use convert::decoder;
 pub(super) use copy::{prefetch, stream_copy, stream_fence};

@@ -2,8 +2,6 @@
 
 use half::{bf16, f16};
 
-use super::lanes::{add, max, put_bf16, put_f16, put_f32};
-use super::{blocks, large, scaled};
 use crate::codec::sum::Join;
 use crate::codec::{Decode, Encoding, JoinRows, Recipe, RowParts};
 use crate::dtype::{DType, Element};
@@ -51,67 +49,100 @@ fn join<K: Kernel>(
     }
 }
 
-/// For each dtype a kernel, which is given the elements or accumulators of a row, and a closure
-/// that puts sixteen numbers where sixteen of them are.
-macro_rules! kernels {
-    ($($dtype:ident: $room:ident::$kernel:ident,)*) => {
-        /// The decoder of quantized rows for this CPU, or `None` where there is no such.
-        pub(in crate::codec) fn decoder<O: Element>(dtype: DType) -> Option<Decode<O>> {
-            let has_sink = matches!(O::DTYPE, DType::F32 | DType::F16 | DType::BF16);
-            if !has_sink || !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("f16c") {
-                return None;
+/// The decoder of quantized rows for this CPU, or `None` where there is no such.
+pub(in crate::codec) fn decoder<O: Element>(dtype: DType) -> Option<Decode<O>> {
+    if !matches!(O::DTYPE, DType::F32 | DType::F16 | DType::BF16) {
+        return None;
+    }
+    by_avx512::decoder(dtype).or_else(|| by_avx2::decoder(dtype))
+}
+
+/// The joiner of quantized rows for this CPU, or `None` where there is no such.
+pub(in crate::codec) fn joiner(dtype: DType) -> Option<JoinRows> {
+    by_avx512::joiner(dtype).or_else(|| by_avx2::joiner(dtype))
+}
+
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")
+}
+
+/// As all CPUs have it that have any of AVX-512 since 2017.
+fn has_avx512() -> bool {
+    has_avx2()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+}
+
+/// A kernel for each dtype, compiled for some features of a CPU.
+///
+/// What takes codes apart is the same for all: it is inlined here, together with the closure
+/// that makes numbers of sixteen codes and puts them in their place.
+macro_rules! level {
+    ($level:ident, $has:ident, $features:literal, $lanes:ident: $($dtype:ident $room:ident $kernel:ident,)*) => {
+        mod $level {
+            use super::super::$lanes::{add, max, put_bf16, put_f16, put_f32};
+            use super::super::{blocks, large, scaled};
+            use super::{
+                DType, Decode, Element, Encoding, JoinRows, Kernel, RowParts, Sink, decode, $has, join,
+            };
+
+            pub(super) fn decoder<O: Element>(dtype: DType) -> Option<Decode<O>> {
+                match dtype {
+                    $(DType::$dtype if $has() => Some(decode::<of::$dtype, O>),)*
+                    _ => None,
+                }
             }
-            Some(match dtype {
-                $(DType::$dtype => decode::<of::$dtype, O>,)*
-                _ => return None,
-            })
-        }
 
-        /// The joiner of quantized rows for this CPU, or `None` where there is no such.
-        pub(in crate::codec) fn joiner(dtype: DType) -> Option<JoinRows> {
-            if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("f16c") {
-                return None;
+            pub(super) fn joiner(dtype: DType) -> Option<JoinRows> {
+                match dtype {
+                    $(DType::$dtype if $has() => Some(join::<of::$dtype>),)*
+                    _ => None,
+                }
             }
-            Some(match dtype {
-                $(DType::$dtype => join::<of::$dtype>,)*
-                _ => return None,
-            })
-        }
 
-        /// The kernels as types, for [`decoder`] and [`joiner`] alone.
-        mod of {
-            use super::{Encoding, Kernel, RowParts, Sink};
+            /// The kernels as types, for `decoder` and `joiner` alone.
+            mod of {
+                use super::{Encoding, Kernel, RowParts, Sink};
 
-            $(pub(super) struct $dtype;
+                $(pub(super) struct $dtype;
 
-            impl Kernel for $dtype {
-                fn run(encoding: Encoding, row: RowParts<'_>, sink: Sink<'_>) {
-                    // SAFETY: `decoder` and `joiner`, the only ones to name this type, have
-                    // found AVX2 and F16C on this CPU.
-                    #[allow(unsafe_code)]
-                    unsafe {
-                        super::$kernel(encoding, row, sink);
+                impl Kernel for $dtype {
+                    fn run(encoding: Encoding, row: RowParts<'_>, sink: Sink<'_>) {
+                        // SAFETY: `decoder` and `joiner`, the only ones to name this type, have
+                        // found the features on this CPU.
+                        #[allow(unsafe_code)]
+                        unsafe {
+                            super::$kernel(encoding, row, sink);
+                        }
                     }
+                })*
+            }
+
+            $(#[target_feature(enable = $features)]
+            fn $kernel(encoding: Encoding, row: RowParts<'_>, sink: Sink<'_>) {
+                match sink {
+                    Sink::F32(out) => $room::$kernel(encoding, row, out, |out, coded| put_f32(out, coded)),
+                    Sink::F16(out) => $room::$kernel(encoding, row, out, |out, coded| put_f16(out, coded)),
+                    Sink::BF16(out) => $room::$kernel(encoding, row, out, |out, coded| put_bf16(out, coded)),
+                    Sink::Add(sums, weight) => {
+                        $room::$kernel(encoding, row, sums, |sums, coded| add(sums, coded, weight));
+                    }
+                    Sink::Max(sums) => $room::$kernel(encoding, row, sums, |sums, coded| max(sums, coded)),
                 }
             })*
         }
-
-        $(#[target_feature(enable = "avx2,f16c")]
-        fn $kernel(encoding: Encoding, row: RowParts<'_>, sink: Sink<'_>) {
-            match sink {
-                Sink::F32(out) => $room::$kernel(encoding, row, out, |out, numbers| put_f32(out, numbers)),
-                Sink::F16(out) => $room::$kernel(encoding, row, out, |out, numbers| put_f16(out, numbers)),
-                Sink::BF16(out) => $room::$kernel(encoding, row, out, |out, numbers| put_bf16(out, numbers)),
-                Sink::Add(sums, weight) => {
-                    $room::$kernel(encoding, row, sums, |sums, numbers| add(sums, numbers, weight));
-                }
-                Sink::Max(sums) => $room::$kernel(encoding, row, sums, |sums, numbers| max(sums, numbers)),
-            }
-        })*
     };
 }
 
-kernels! {
+macro_rules! levels {
+    ($($dtype:ident: $room:ident::$kernel:ident,)*) => {
+        level! { by_avx2, has_avx2, "avx2,f16c", lanes: $($dtype $room $kernel,)* }
+        level! { by_avx512, has_avx512, "avx2,f16c,avx512f,avx512bw,avx512vl", wide: $($dtype $room $kernel,)* }
+    };
+}
+
+levels! {
     F8E4M3: scaled::f8_e4m3,
     F8E5M2: scaled::f8_e5m2,
     F8E4M3Fnuz: scaled::f8_e4m3fnuz,
@@ -213,28 +244,27 @@ mod tests {
     fn compare<O: Element>(encoding: Encoding, dim: usize, row: RowParts<'_>) {
         let recipe = Recipe::of(encoding, Kernels::Portable);
         let twin = plain::decoder::<O>(encoding.dtype, Kernels::Portable);
-        let fast = decoder::<O>(encoding.dtype).unwrap();
         let filler = O::from_f32(7.0);
-        let [mut expected, mut got] = [vec![filler; dim + 1], vec![filler; dim + 1]];
+        let mut expected = vec![filler; dim + 1];
         twin(recipe, row, &mut expected[..dim]);
-        fast(recipe, row, &mut got[..dim]);
-        let is_same = if encoding.codec == Codec::Plain {
-            // The bits of each NaN too.
-            bytemuck::cast_slice::<O, u8>(&got) == bytemuck::cast_slice::<O, u8>(&expected)
-        } else {
-            bits(&got) == bits(&expected)
-        };
-        assert!(is_same, "{encoding:?} x {dim}: {row:02x?}\n{got:?}\n{expected:?}");
-    }
-
-    fn can_run() -> bool {
-        decoder::<f32>(DType::I8).is_some()
+        let [avx2, avx512] = [by_avx2::decoder, by_avx512::decoder];
+        for fast in [avx2(encoding.dtype), avx512(encoding.dtype)].into_iter().flatten() {
+            let mut got = vec![filler; dim + 1];
+            fast(recipe, row, &mut got[..dim]);
+            let is_same = if encoding.codec == Codec::Plain {
+                // The bits of each NaN too.
+                bytemuck::cast_slice::<O, u8>(&got) == bytemuck::cast_slice::<O, u8>(&expected)
+            } else {
+                bits(&got) == bits(&expected)
+            };
+            assert!(is_same, "{encoding:?} x {dim}: {row:02x?}\n{got:?}\n{expected:?}");
+        }
     }
 
     #[test]
     fn decoders_equal_their_twins_bit_for_bit() {
         let mut random = Random(3);
-        for dtype in DType::ALL.into_iter().filter(|dtype| can_run() && !is_wide(*dtype)) {
+        for dtype in DType::ALL.into_iter().filter(|dtype| !is_wide(*dtype)) {
             for (encoding, dims) in encodings(dtype) {
                 for dim in dims {
                     let row = row(&mut random, encoding, dim);
@@ -276,7 +306,7 @@ mod tests {
             DType::I8,
             DType::U8,
         ];
-        for dtype in floats.into_iter().filter(|_| can_run()) {
+        for dtype in floats {
             let plain = Encoding { dtype, codec: Codec::Plain };
             compare::<f32>(plain, 256, RowParts::of(&codes));
             compare::<f16>(plain, 256, RowParts::of(&codes));
@@ -297,8 +327,8 @@ mod tests {
     fn joiners_equal_their_twins_bit_for_bit() {
         let mut random = Random(5);
         let weights: Vec<f32> = (0..8).map(|_| f32::from_bits(random.next() >> 1)).collect();
-        for dtype in DType::ALL.into_iter().filter(|dtype| can_run() && !is_wide(*dtype)) {
-            let fast = joiner(dtype).unwrap();
+        for dtype in DType::ALL.into_iter().filter(|dtype| !is_wide(*dtype)) {
+            let levels = [by_avx2::joiner(dtype), by_avx512::joiner(dtype)];
             let twin = sum::joiner(dtype, Kernels::Portable);
             for (encoding, dims) in encodings(dtype) {
                 let dim = dims[random.below(dims.len())];
@@ -307,11 +337,13 @@ mod tests {
                 let rows: Vec<RowParts<'_>> = rows.iter().map(parts).collect();
                 let recipe = Recipe::of(encoding, Kernels::Portable);
                 for join in [Join::Add, Join::AddWeighted, Join::Max] {
-                    let [mut expected, mut got] =
-                        [vec![join.start(); dim], vec![join.start(); dim]];
+                    let mut expected = vec![join.start(); dim];
                     twin(recipe, join, &rows, &weights[..rows.len()], &mut expected);
-                    fast(recipe, join, &rows, &weights[..rows.len()], &mut got);
-                    assert!(bits(&got) == bits(&expected), "{encoding:?} {join:?} x {dim}");
+                    for fast in levels.into_iter().flatten() {
+                        let mut got = vec![join.start(); dim];
+                        fast(recipe, join, &rows, &weights[..rows.len()], &mut got);
+                        assert!(bits(&got) == bits(&expected), "{encoding:?} {join:?} x {dim}");
+                    }
                 }
             }
         }

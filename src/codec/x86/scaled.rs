@@ -15,13 +15,13 @@ use std::arch::x86_64::{
 
 use half::bf16;
 
-use super::lanes::{LANES, Sixteen, biased, half_at, halves, scaled, signed, unsigned};
+use super::lanes::{Coded, Codes, LANES, half_at, times, widen};
 use crate::codec::float8::e8m0;
 use crate::codec::{Codec, Encoding, RowParts, ScaleType};
 use crate::dtype::Element;
 
 /// Decodes the elements of a row, a piece with one scale after the other. Sixteen take `BYTES`
-/// bytes; `widen` makes numbers of them that are right but for the factor `power`.
+/// bytes; `codes` takes them apart into what is right but for the factor `power`.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
 fn decode<O: Element, const BYTES: usize>(
@@ -29,11 +29,13 @@ fn decode<O: Element, const BYTES: usize>(
     row: RowParts<'_>,
     out: &mut [O],
     power: f32,
-    widen: impl Fn(&[u8; BYTES]) -> Sixteen,
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    codes: impl Fn(&[u8; BYTES]) -> Codes,
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     let Codec::Scaled(scaling) = encoding.codec else {
-        return each(row.values, out, |codes, out| put(out, scaled(widen(codes), power)));
+        return each(row.values, out, |bytes, out| {
+            put(out, Coded { codes: codes(bytes), scale: power, bias: None });
+        });
     };
     let block = scaling.block as usize;
     let pieces = row.values.chunks_exact(block * BYTES / LANES).zip(out.chunks_exact_mut(block));
@@ -46,17 +48,24 @@ fn decode<O: Element, const BYTES: usize>(
                 read(bias, row.biases, index, &mut biases);
             }
         }
-        let (scale, bias) = (scales[at], biases[at]);
+        let scale = scales[at];
         // One product for two, where it is as exact: only what overflows takes both.
         let product = scale * power;
         if product.is_infinite() && scale.is_finite() {
-            let bias = if scaling.bias.is_some() { bias } else { -0.0 };
-            let number = |codes: &_| biased(scaled(scaled(widen(codes), power), scale), bias);
-            each(piece, out, |codes, out| put(out, number(codes)));
+            let bias = scaling.bias.map(|_| biases[at]);
+            each(piece, out, |bytes, out| {
+                let codes = Codes::Numbers(times(widen(codes(bytes)), power));
+                put(out, Coded { codes, scale, bias });
+            });
         } else if scaling.bias.is_some() {
-            each(piece, out, |codes, out| put(out, biased(scaled(widen(codes), product), bias)));
+            let bias = Some(biases[at]);
+            each(piece, out, |bytes, out| {
+                put(out, Coded { codes: codes(bytes), scale: product, bias });
+            });
         } else {
-            each(piece, out, |codes, out| put(out, scaled(widen(codes), product)));
+            each(piece, out, |bytes, out| {
+                put(out, Coded { codes: codes(bytes), scale: product, bias: None });
+            });
         }
     }
 }
@@ -129,10 +138,10 @@ pub(super) fn f8_e4m3<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     // The biases are 7 and 15.
-    decode(encoding, row, out, 256.0, |codes| halves(e4m3_codes(codes, true)), put);
+    decode(encoding, row, out, 256.0, |bytes| Codes::Halves(e4m3(bytes, true)), put);
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -141,19 +150,19 @@ pub(super) fn f8_e4m3fnuz<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     // The biases are 8 and 15.
-    decode(encoding, row, out, 128.0, |codes| halves(e4m3_codes(codes, false)), put);
+    decode(encoding, row, out, 128.0, |bytes| Codes::Halves(e4m3(bytes, false)), put);
 }
 
 /// Four bits of exponent and three of mantissa in the place that an f16 has for them.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn e4m3_codes(codes: &[u8; LANES], finite: bool) -> __m256i {
+fn e4m3(bytes: &[u8; LANES], finite: bool) -> __m256i {
     const NUMBER: i16 = 0x3f80;
     const SIGN: i16 = i16::MIN;
-    let wide = _mm256_slli_epi16::<7>(_mm256_cvtepi8_epi16(bytemuck::cast(*codes)));
+    let wide = _mm256_slli_epi16::<7>(_mm256_cvtepi8_epi16(bytemuck::cast(*bytes)));
     let bits = _mm256_and_si256(wide, _mm256_set1_epi16(SIGN | NUMBER));
     if finite {
         let number = _mm256_and_si256(wide, _mm256_set1_epi16(NUMBER));
@@ -170,12 +179,12 @@ pub(super) fn f8_e5m2<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
-    let widen = |codes: &[u8; LANES]| {
-        halves(_mm256_slli_epi16::<8>(_mm256_cvtepu8_epi16(bytemuck::cast(*codes))))
+    let codes = |bytes: &[u8; LANES]| {
+        Codes::Halves(_mm256_slli_epi16::<8>(_mm256_cvtepu8_epi16(bytemuck::cast(*bytes))))
     };
-    decode(encoding, row, out, 1.0, widen, put);
+    decode(encoding, row, out, 1.0, codes, put);
 }
 
 /// As many bits of exponent as an f16 has, all of them for numbers: so by way of an f32.
@@ -185,21 +194,21 @@ pub(super) fn f8_e5m2fnuz<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
     // The biases are 16 and 127.
     const POWER: f32 = f32::from_bits((127 + 127 - 16) << 23);
-    let widen = |codes: &[u8; LANES]| {
-        let codes: __m128i = bytemuck::cast(*codes);
-        [codes, _mm_unpackhi_epi64(codes, codes)].map(|codes| {
-            let wide = _mm256_slli_epi32::<21>(_mm256_cvtepi8_epi32(codes));
+    let codes = |bytes: &[u8; LANES]| {
+        let bytes: __m128i = bytemuck::cast(*bytes);
+        Codes::Numbers([bytes, _mm_unpackhi_epi64(bytes, bytes)].map(|bytes| {
+            let wide = _mm256_slli_epi32::<21>(_mm256_cvtepi8_epi32(bytes));
             let sign = _mm256_set1_epi32(i32::MIN);
             let bits = _mm256_and_si256(wide, _mm256_set1_epi32(i32::MIN | 0x0fe0_0000));
             let nan = _mm256_set1_epi32(0x7fc0_0000);
             _mm256_castsi256_ps(_mm256_blendv_epi8(bits, nan, _mm256_cmpeq_epi32(bits, sign)))
-        })
+        }))
     };
-    decode(encoding, row, out, POWER, widen, put);
+    decode(encoding, row, out, POWER, codes, put);
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -208,10 +217,10 @@ pub(super) fn i8<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
-    let widen = |codes: &[u8; LANES]| signed(bytemuck::cast(*codes));
-    decode(encoding, row, out, 1.0, widen, put);
+    let codes = |bytes: &[u8; LANES]| Codes::Signed(bytemuck::cast(*bytes));
+    decode(encoding, row, out, 1.0, codes, put);
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -220,10 +229,10 @@ pub(super) fn u8<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
-    let widen = |codes: &[u8; LANES]| unsigned(bytemuck::cast(*codes));
-    decode(encoding, row, out, 1.0, widen, put);
+    let codes = |bytes: &[u8; LANES]| Codes::Unsigned(bytemuck::cast(*bytes));
+    decode(encoding, row, out, 1.0, codes, put);
 }
 
 /// Two elements a byte, the lower half first.
@@ -233,14 +242,14 @@ pub(super) fn u4<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
-    let widen = |codes: &[u8; 8]| {
-        let bytes = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(bytemuck::cast(*codes)));
+    let codes = |bytes: &[u8; 8]| {
+        let bytes = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(bytemuck::cast(*bytes)));
         let apart = _mm_or_si128(bytes, _mm_slli_epi16::<4>(bytes));
-        signed(_mm_and_si128(apart, _mm_set1_epi16(0x0f0f)))
+        Codes::Signed(_mm_and_si128(apart, _mm_set1_epi16(0x0f0f)))
     };
-    decode(encoding, row, out, 1.0, widen, put);
+    decode(encoding, row, out, 1.0, codes, put);
 }
 
 /// Four elements in three bytes, from the lowest bits on.
@@ -250,21 +259,21 @@ pub(super) fn u6<O: Element>(
     encoding: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
-    put: impl Fn(&mut [O; LANES], Sixteen),
+    put: impl Fn(&mut [O; LANES], Coded),
 ) {
-    let widen = |codes: &[u8; 12]| {
+    let codes = |bytes: &[u8; 12]| {
         let mut padded = [0; LANES];
-        padded[..12].copy_from_slice(codes);
-        let codes = _mm256_broadcastsi128_si256(bytemuck::cast(padded));
+        padded[..12].copy_from_slice(bytes);
+        let bytes = _mm256_broadcastsi128_si256(bytemuck::cast(padded));
         // Each three bytes four times over.
         let three = |first: i32| first | (first + 1) << 8 | (first + 2) << 16 | i32::MIN;
-        [0, 6].map(|first| {
+        Codes::Numbers([0, 6].map(|first| {
             let (low, high) = (three(first), three(first + 3));
             let places = _mm256_setr_epi32(low, low, low, low, high, high, high, high);
-            six_bits(_mm256_shuffle_epi8(codes, places))
-        })
+            six_bits(_mm256_shuffle_epi8(bytes, places))
+        }))
     };
-    decode(encoding, row, out, 1.0, widen, put);
+    decode(encoding, row, out, 1.0, codes, put);
 }
 
 /// Six bits of each 32, other ones in each.
