@@ -4,9 +4,9 @@
 //! nothing lies in between. `wide.rs` has the same functions for AVX-512.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _CMP_GT_OQ, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT, _mm_cvtph_ps,
-    _mm_cvtsi32_si128, _mm_cvtss_f32, _mm_unpackhi_epi64, _mm256_add_epi32, _mm256_add_ps,
-    _mm256_and_si256, _mm256_blendv_epi8, _mm256_blendv_ps, _mm256_castps_si256,
+    __m128i, __m256, __m256i, __m512, _CMP_GT_OQ, _CMP_UNORD_Q, _MM_FROUND_TO_NEAREST_INT,
+    _mm_cvtph_ps, _mm_cvtsi32_si128, _mm_cvtss_f32, _mm_unpackhi_epi64, _mm256_add_epi32,
+    _mm256_add_ps, _mm256_and_si256, _mm256_blendv_epi8, _mm256_blendv_ps, _mm256_castps_si256,
     _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps,
     _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_extracti128_si256,
     _mm256_mul_ps, _mm256_or_si256, _mm256_packus_epi32, _mm256_permute4x64_epi64,
@@ -32,6 +32,8 @@ pub(super) enum Codes {
     Halves(__m256i),
     /// Numbers already.
     Numbers(Sixteen),
+    /// Numbers in one register.
+    Wide(__m512),
 }
 
 /// Sixteen elements and what makes numbers of them: a factor, then perhaps a term.
@@ -54,6 +56,7 @@ pub(super) fn widen(codes: Codes) -> Sixteen {
         Codes::Halves(bits) => [_mm256_castsi256_si128(bits), _mm256_extracti128_si256::<1>(bits)]
             .map(|eight| _mm256_cvtph_ps(eight)),
         Codes::Numbers(numbers) => numbers,
+        Codes::Wide(numbers) => bytemuck::cast(numbers),
     }
 }
 

@@ -273,10 +273,10 @@ pub(super) fn iq4_xs<O: Element>(
         let scales = _mm_cvtsi64_si128(i64::from_le_bytes(packed));
         let scales = _mm_sub_epi8(scales, _mm_set1_epi8(32));
         let scales = scales_of(scales, half_at(block, 0));
-        for at in 0..8 {
-            let codes = uneven(nibbles(sixteen_at(block, 8 + 16 * at)));
+        for (at, scale) in (8..).step_by(16).zip(&scales[..8]) {
+            let codes = uneven(nibbles(sixteen_at(block, at)));
             for (codes, out) in codes.into_iter().zip(&mut outs) {
-                put(out, coded(codes, scales[at], None));
+                put(out, coded(codes, *scale, None));
             }
         }
     });

@@ -8,6 +8,7 @@ mod large;
 mod quantized;
 mod scaled;
 mod sum;
+mod tables;
 mod wide;
 
 pub(super) use convert::decoder;

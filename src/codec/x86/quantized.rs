@@ -54,19 +54,20 @@ pub(in crate::codec) fn decoder<O: Element>(dtype: DType) -> Option<Decode<O>> {
     if !matches!(O::DTYPE, DType::F32 | DType::F16 | DType::BF16) {
         return None;
     }
-    by_avx512::decoder(dtype).or_else(|| by_avx2::decoder(dtype))
+    by_vbmi::decoder(dtype)
+        .or_else(|| by_avx512::decoder(dtype))
+        .or_else(|| by_avx2::decoder(dtype))
 }
 
 /// The joiner of quantized rows for this CPU, or `None` where there is no such.
 pub(in crate::codec) fn joiner(dtype: DType) -> Option<JoinRows> {
-    by_avx512::joiner(dtype).or_else(|| by_avx2::joiner(dtype))
+    by_vbmi::joiner(dtype).or_else(|| by_avx512::joiner(dtype)).or_else(|| by_avx2::joiner(dtype))
 }
 
 fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")
 }
 
-/// As all CPUs have it that have any of AVX-512 since 2017.
 fn has_avx512() -> bool {
     has_avx2()
         && is_x86_feature_detected!("avx512f")
@@ -74,15 +75,19 @@ fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512vl")
 }
 
+fn has_vbmi() -> bool {
+    has_avx512() && is_x86_feature_detected!("avx512vbmi")
+}
+
 /// A kernel for each dtype, compiled for some features of a CPU.
 ///
 /// What takes codes apart is the same for all: it is inlined here, together with the closure
 /// that makes numbers of sixteen codes and puts them in their place.
 macro_rules! level {
-    ($level:ident, $has:ident, $features:literal, $lanes:ident: $($dtype:ident $room:ident $kernel:ident,)*) => {
+    ($level:ident, $has:ident, $features:literal, $lanes:ident, [$($rooms:ident)*]: $($dtype:ident $room:ident $kernel:ident,)*) => {
         mod $level {
             use super::super::$lanes::{add, max, put_bf16, put_f16, put_f32};
-            use super::super::{blocks, large, scaled};
+            use super::super::{$($rooms),*};
             use super::{
                 DType, Decode, Element, Encoding, JoinRows, Kernel, RowParts, Sink, decode, $has, join,
             };
@@ -137,9 +142,17 @@ macro_rules! level {
 
 macro_rules! levels {
     ($($dtype:ident: $room:ident::$kernel:ident,)*) => {
-        level! { by_avx2, has_avx2, "avx2,f16c", lanes: $($dtype $room $kernel,)* }
-        level! { by_avx512, has_avx512, "avx2,f16c,avx512f,avx512bw,avx512vl", wide: $($dtype $room $kernel,)* }
+        level! { by_avx2, has_avx2, "avx2,f16c", lanes, [blocks large scaled]: $($dtype $room $kernel,)* }
+        level! { by_avx512, has_avx512, "avx2,f16c,avx512f,avx512bw,avx512vl", wide, [blocks large scaled]: $($dtype $room $kernel,)* }
     };
+}
+
+level! {
+    by_vbmi, has_vbmi, "avx2,f16c,avx512f,avx512bw,avx512vl,avx512vbmi", wide, [tables]:
+    F8E4M3 tables f8_e4m3,
+    F8E5M2 tables f8_e5m2,
+    F8E4M3Fnuz tables f8_e4m3fnuz,
+    F8E5M2Fnuz tables f8_e5m2fnuz,
 }
 
 levels! {
@@ -206,7 +219,7 @@ mod tests {
         let mut found = vec![whole(Codec::Plain, &[0, 1, 3, 4, 7, 8, 15, 16, 17, 40, 67])];
         for scale in ScaleType::ALL {
             for bias in [None, Some(ScaleType::F32), Some(ScaleType::F16), Some(ScaleType::BF16)] {
-                for block in [4, 12, 16, 20, 32, 36, 64, 128] {
+                for block in [4, 12, 16, 20, 32, 36, 64, 68, 128, 160, 192] {
                     let scaling = Scaling { block: block as u32, scale, bias };
                     let dims = [1, 2, 3, 5].map(|count| count * block).to_vec();
                     found.push((Encoding { dtype, codec: Codec::Scaled(scaling) }, dims));
@@ -247,8 +260,8 @@ mod tests {
         let filler = O::from_f32(7.0);
         let mut expected = vec![filler; dim + 1];
         twin(recipe, row, &mut expected[..dim]);
-        let [avx2, avx512] = [by_avx2::decoder, by_avx512::decoder];
-        for fast in [avx2(encoding.dtype), avx512(encoding.dtype)].into_iter().flatten() {
+        let levels = [by_avx2::decoder, by_avx512::decoder, by_vbmi::decoder];
+        for fast in levels.into_iter().filter_map(|level| level(encoding.dtype)) {
             let mut got = vec![filler; dim + 1];
             fast(recipe, row, &mut got[..dim]);
             let is_same = if encoding.codec == Codec::Plain {
@@ -328,7 +341,7 @@ mod tests {
         let mut random = Random(5);
         let weights: Vec<f32> = (0..8).map(|_| f32::from_bits(random.next() >> 1)).collect();
         for dtype in DType::ALL.into_iter().filter(|dtype| !is_wide(*dtype)) {
-            let levels = [by_avx2::joiner(dtype), by_avx512::joiner(dtype)];
+            let levels = [by_avx2::joiner(dtype), by_avx512::joiner(dtype), by_vbmi::joiner(dtype)];
             let twin = sum::joiner(dtype, Kernels::Portable);
             for (encoding, dims) in encodings(dtype) {
                 let dim = dims[random.below(dims.len())];

@@ -5,68 +5,105 @@
 //! f16 has no room for the exponents, the same is done with the bits of an f32.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _mm_and_si128, _mm_cvtepu8_epi16, _mm_cvtsi64_si128, _mm_or_si128,
-    _mm_set1_epi16, _mm_slli_epi16, _mm_unpackhi_epi64, _mm256_add_epi16, _mm256_and_si256,
-    _mm256_blendv_epi8, _mm256_broadcastsi128_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi16,
-    _mm256_cmpeq_epi32, _mm256_cvtepi8_epi16, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps,
-    _mm256_cvtepu8_epi16, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setr_epi32,
-    _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_slli_epi32, _mm256_srlv_epi32,
+    __m128i, __m256, __m256i, _mm_unpackhi_epi8, _mm_unpackhi_epi64, _mm_unpacklo_epi8,
+    _mm256_add_epi16, _mm256_and_si256, _mm256_blendv_epi8, _mm256_broadcastsi128_si256,
+    _mm256_castsi256_ps, _mm256_cmpeq_epi16, _mm256_cmpeq_epi32, _mm256_cvtepi8_epi16,
+    _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_set1_epi16,
+    _mm256_set1_epi32, _mm256_setr_epi32, _mm256_shuffle_epi8, _mm256_slli_epi16,
+    _mm256_slli_epi32, _mm256_srlv_epi32,
 };
 
 use half::bf16;
 
+use super::blocks::nibbles;
 use super::lanes::{Coded, Codes, LANES, half_at, times, widen};
 use crate::codec::float8::e8m0;
-use crate::codec::{Codec, Encoding, RowParts, ScaleType};
+use crate::codec::{Codec, Encoding, RowParts, ScaleType, Scaling};
 use crate::dtype::Element;
 
-/// Decodes the elements of a row, a piece with one scale after the other. Sixteen take `BYTES`
-/// bytes; `codes` takes them apart into what is right but for the factor `power`.
+/// Sixteen codes that are off by a factor, with their scale and bias.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn decode<O: Element, const BYTES: usize>(
+fn coded(codes: Codes, power: f32, scale: f32, bias: Option<f32>) -> Coded {
+    // One product for two, where it is as exact: only what overflows takes both.
+    let product = scale * power;
+    if product.is_infinite() && scale.is_finite() {
+        return Coded { codes: Codes::Numbers(times(widen(codes), power)), scale, bias };
+    }
+    Coded { codes, scale: product, bias }
+}
+
+/// Decodes the elements of a row. `codes` takes `BYTES` bytes apart into `GROUPS` times sixteen
+/// elements, which are right but for the factor `power`.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn decode<O: Element, const BYTES: usize, const GROUPS: usize>(
     encoding: Encoding,
     row: RowParts<'_>,
     out: &mut [O],
     power: f32,
-    codes: impl Fn(&[u8; BYTES]) -> Codes,
+    codes: impl Fn(&[u8; BYTES]) -> [Codes; GROUPS],
     put: impl Fn(&mut [O; LANES], Coded),
 ) {
     let Codec::Scaled(scaling) = encoding.codec else {
-        return each(row.values, out, |bytes, out| {
-            put(out, Coded { codes: codes(bytes), scale: power, bias: None });
+        return each(row.values, out, codes, |out, codes| {
+            put(out, Coded { codes, scale: power, bias: None });
         });
     };
     let block = scaling.block as usize;
-    let pieces = row.values.chunks_exact(block * BYTES / LANES).zip(out.chunks_exact_mut(block));
-    let [mut scales, mut biases] = [[0.0; LANES]; 2];
-    for (index, (piece, out)) in pieces.enumerate() {
-        let at = index % LANES;
-        if at == 0 {
-            read(scaling.scale, row.scales, index, &mut scales);
-            if let Some(bias) = scaling.bias {
-                read(bias, row.biases, index, &mut biases);
+    if block == out.len() {
+        let (scale, bias) = of_row(scaling, row);
+        each(row.values, out, codes, |out, codes| put(out, coded(codes, power, scale, bias)));
+    } else if block.is_multiple_of(GROUPS * LANES) {
+        let steps = block / (GROUPS * LANES);
+        let outs = out.as_chunks_mut::<LANES>().0.as_chunks_mut::<GROUPS>().0;
+        let mut left = row.values.as_chunks::<BYTES>().0.iter().zip(outs);
+        each_block(scaling, row, |scale, bias| {
+            for (bytes, outs) in left.by_ref().take(steps) {
+                for (codes, out) in codes(bytes).into_iter().zip(outs) {
+                    put(out, coded(codes, power, scale, bias));
+                }
             }
+        });
+    } else {
+        let (mut values, mut outs) = (row.values, out);
+        each_block(scaling, row, |scale, bias| {
+            let (piece, others) = values.split_at(block * BYTES / (GROUPS * LANES));
+            let (own, other_outs) = std::mem::take(&mut outs).split_at_mut(block);
+            (values, outs) = (others, other_outs);
+            each(piece, own, &codes, |out, codes| put(out, coded(codes, power, scale, bias)));
+        });
+    }
+}
+
+/// The scale and the bias of a row that has one for all.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+pub(super) fn of_row(scaling: Scaling, row: RowParts<'_>) -> (f32, Option<f32>) {
+    let first = |kind: ScaleType, scales: &[u8]| match (kind, scales) {
+        (ScaleType::F32, [a, b, c, d, ..]) => f32::from_le_bytes([*a, *b, *c, *d]),
+        (ScaleType::F16, [_, _, ..]) => half_at(scales, 0),
+        _ => kind.read(scales, 0),
+    };
+    (first(scaling.scale, row.scales), scaling.bias.map(|bias| first(bias, row.biases)))
+}
+
+/// Calls `each` with every scale and its bias, in order; sixteen are widened at once.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn each_block(scaling: Scaling, row: RowParts<'_>, mut each: impl FnMut(f32, Option<f32>)) {
+    let [mut scales, mut biases] = [[0.0; LANES]; 2];
+    let (mut done, count) = (0, row.scales.len() / scaling.scale.size());
+    while done < count {
+        let here = (count - done).min(LANES);
+        read(scaling.scale, row.scales, done, &mut scales);
+        if let Some(bias) = scaling.bias {
+            read(bias, row.biases, done, &mut biases);
         }
-        let scale = scales[at];
-        // One product for two, where it is as exact: only what overflows takes both.
-        let product = scale * power;
-        if product.is_infinite() && scale.is_finite() {
-            let bias = scaling.bias.map(|_| biases[at]);
-            each(piece, out, |bytes, out| {
-                let codes = Codes::Numbers(times(widen(codes(bytes)), power));
-                put(out, Coded { codes, scale, bias });
-            });
-        } else if scaling.bias.is_some() {
-            let bias = Some(biases[at]);
-            each(piece, out, |bytes, out| {
-                put(out, Coded { codes: codes(bytes), scale: product, bias });
-            });
-        } else {
-            each(piece, out, |bytes, out| {
-                put(out, Coded { codes: codes(bytes), scale: product, bias: None });
-            });
+        for (scale, bias) in scales[..here].iter().zip(&biases) {
+            each(*scale, scaling.bias.map(|_| *bias));
         }
+        done += here;
     }
 }
 
@@ -100,24 +137,52 @@ fn each_of<const BYTES: usize>(
 /// there, padded.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn each<O: Element, const BYTES: usize>(
-    codes: &[u8],
+pub(super) fn each<O: Element, const BYTES: usize, const GROUPS: usize>(
+    bytes: &[u8],
     out: &mut [O],
-    put: impl Fn(&[u8; BYTES], &mut [O; LANES]),
+    codes: impl Fn(&[u8; BYTES]) -> [Codes; GROUPS],
+    put: impl Fn(&mut [O; LANES], Codes),
 ) {
-    let (whole, rest) = codes.as_chunks::<BYTES>();
-    let (outs, out_rest) = out.as_chunks_mut::<LANES>();
-    for (codes, out) in whole.iter().zip(outs) {
-        put(codes, out);
+    let (whole, rest) = bytes.as_chunks::<BYTES>();
+    let (outs, out_rest) = out.split_at_mut(whole.len() * GROUPS * LANES);
+    let (outs, _) = outs.as_chunks_mut::<LANES>();
+    for (bytes, outs) in whole.iter().zip(outs.as_chunks_mut::<GROUPS>().0) {
+        for (codes, out) in codes(bytes).into_iter().zip(outs) {
+            put(out, codes);
+        }
     }
-    if !out_rest.is_empty() {
-        let mut codes = [0; BYTES];
-        codes[..rest.len()].copy_from_slice(rest);
+    if rest.is_empty() {
+        return;
+    }
+    let mut padded = [0; BYTES];
+    padded[..rest.len()].copy_from_slice(rest);
+    let (outs, out_rest) = out_rest.as_chunks_mut::<LANES>();
+    let mut codes = codes(&padded).into_iter();
+    for (codes, out) in codes.by_ref().take(outs.len()).zip(outs) {
+        put(out, codes);
+    }
+    if let (Some(codes), 1..) = (codes.next(), out_rest.len()) {
         let mut padded = [O::zeroed(); LANES];
         padded[..out_rest.len()].copy_from_slice(out_rest);
-        put(&codes, &mut padded);
+        put(&mut padded, codes);
         out_rest.copy_from_slice(&padded[..out_rest.len()]);
     }
+}
+
+/// Takes twice sixteen elements apart.
+#[target_feature(enable = "avx2,f16c")]
+#[inline]
+fn twice<const BYTES: usize, const HALF: usize>(
+    bytes: &[u8; BYTES],
+    codes: impl Fn([u8; HALF]) -> Codes,
+) -> [Codes; 2] {
+    let (low, high) = bytes.split_at(HALF);
+    let half = |bytes: &[u8]| {
+        let mut half = [0; HALF];
+        half.copy_from_slice(bytes);
+        half
+    };
+    [codes(half(low)), codes(half(high))]
 }
 
 /// Where `code` is one of the 16 bits of `codes`, `nan` takes its place.
@@ -141,7 +206,14 @@ pub(super) fn f8_e4m3<O: Element>(
     put: impl Fn(&mut [O; LANES], Coded),
 ) {
     // The biases are 7 and 15.
-    decode(encoding, row, out, 256.0, |bytes| Codes::Halves(e4m3(bytes, true)), put);
+    decode(
+        encoding,
+        row,
+        out,
+        256.0,
+        |bytes: &[u8; 32]| twice(bytes, |bytes| e4m3(bytes, true)),
+        put,
+    );
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -153,23 +225,30 @@ pub(super) fn f8_e4m3fnuz<O: Element>(
     put: impl Fn(&mut [O; LANES], Coded),
 ) {
     // The biases are 8 and 15.
-    decode(encoding, row, out, 128.0, |bytes| Codes::Halves(e4m3(bytes, false)), put);
+    decode(
+        encoding,
+        row,
+        out,
+        128.0,
+        |bytes: &[u8; 32]| twice(bytes, |bytes| e4m3(bytes, false)),
+        put,
+    );
 }
 
 /// Four bits of exponent and three of mantissa in the place that an f16 has for them.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn e4m3(bytes: &[u8; LANES], finite: bool) -> __m256i {
+fn e4m3(bytes: [u8; LANES], finite: bool) -> Codes {
     const NUMBER: i16 = 0x3f80;
     const SIGN: i16 = i16::MIN;
-    let wide = _mm256_slli_epi16::<7>(_mm256_cvtepi8_epi16(bytemuck::cast(*bytes)));
+    let wide = _mm256_slli_epi16::<7>(_mm256_cvtepi8_epi16(bytemuck::cast(bytes)));
     let bits = _mm256_and_si256(wide, _mm256_set1_epi16(SIGN | NUMBER));
-    if finite {
+    Codes::Halves(if finite {
         let number = _mm256_and_si256(wide, _mm256_set1_epi16(NUMBER));
         with_nan(bits, number, NUMBER, NAN)
     } else {
         with_nan(bits, bits, SIGN, NAN)
-    }
+    })
 }
 
 /// The upper byte of an f16.
@@ -181,10 +260,10 @@ pub(super) fn f8_e5m2<O: Element>(
     out: &mut [O],
     put: impl Fn(&mut [O; LANES], Coded),
 ) {
-    let codes = |bytes: &[u8; LANES]| {
-        Codes::Halves(_mm256_slli_epi16::<8>(_mm256_cvtepu8_epi16(bytemuck::cast(*bytes))))
+    let codes = |bytes: [u8; LANES]| {
+        Codes::Halves(_mm256_slli_epi16::<8>(_mm256_cvtepu8_epi16(bytemuck::cast(bytes))))
     };
-    decode(encoding, row, out, 1.0, codes, put);
+    decode(encoding, row, out, 1.0, |bytes: &[u8; 32]| twice(bytes, codes), put);
 }
 
 /// As many bits of exponent as an f16 has, all of them for numbers: so by way of an f32.
@@ -198,8 +277,8 @@ pub(super) fn f8_e5m2fnuz<O: Element>(
 ) {
     // The biases are 16 and 127.
     const POWER: f32 = f32::from_bits((127 + 127 - 16) << 23);
-    let codes = |bytes: &[u8; LANES]| {
-        let bytes: __m128i = bytemuck::cast(*bytes);
+    let codes = |bytes: [u8; LANES]| {
+        let bytes: __m128i = bytemuck::cast(bytes);
         Codes::Numbers([bytes, _mm_unpackhi_epi64(bytes, bytes)].map(|bytes| {
             let wide = _mm256_slli_epi32::<21>(_mm256_cvtepi8_epi32(bytes));
             let sign = _mm256_set1_epi32(i32::MIN);
@@ -208,7 +287,7 @@ pub(super) fn f8_e5m2fnuz<O: Element>(
             _mm256_castsi256_ps(_mm256_blendv_epi8(bits, nan, _mm256_cmpeq_epi32(bits, sign)))
         }))
     };
-    decode(encoding, row, out, POWER, codes, put);
+    decode(encoding, row, out, POWER, |bytes: &[u8; 32]| twice(bytes, codes), put);
 }
 
 #[target_feature(enable = "avx2,f16c")]
@@ -219,7 +298,7 @@ pub(super) fn i8<O: Element>(
     out: &mut [O],
     put: impl Fn(&mut [O; LANES], Coded),
 ) {
-    let codes = |bytes: &[u8; LANES]| Codes::Signed(bytemuck::cast(*bytes));
+    let codes = |bytes: &[u8; 2 * LANES]| bytemuck::cast::<_, [_; 2]>(*bytes).map(Codes::Signed);
     decode(encoding, row, out, 1.0, codes, put);
 }
 
@@ -231,7 +310,7 @@ pub(super) fn u8<O: Element>(
     out: &mut [O],
     put: impl Fn(&mut [O; LANES], Coded),
 ) {
-    let codes = |bytes: &[u8; LANES]| Codes::Unsigned(bytemuck::cast(*bytes));
+    let codes = |bytes: &[u8; 2 * LANES]| bytemuck::cast::<_, [_; 2]>(*bytes).map(Codes::Unsigned);
     decode(encoding, row, out, 1.0, codes, put);
 }
 
@@ -244,10 +323,9 @@ pub(super) fn u4<O: Element>(
     out: &mut [O],
     put: impl Fn(&mut [O; LANES], Coded),
 ) {
-    let codes = |bytes: &[u8; 8]| {
-        let bytes = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(bytemuck::cast(*bytes)));
-        let apart = _mm_or_si128(bytes, _mm_slli_epi16::<4>(bytes));
-        Codes::Signed(_mm_and_si128(apart, _mm_set1_epi16(0x0f0f)))
+    let codes = |bytes: &[u8; LANES]| {
+        let [low, high] = nibbles(bytemuck::cast(*bytes));
+        [_mm_unpacklo_epi8(low, high), _mm_unpackhi_epi8(low, high)].map(Codes::Signed)
     };
     decode(encoding, row, out, 1.0, codes, put);
 }
@@ -261,9 +339,9 @@ pub(super) fn u6<O: Element>(
     out: &mut [O],
     put: impl Fn(&mut [O; LANES], Coded),
 ) {
-    let codes = |bytes: &[u8; 12]| {
+    let codes = |bytes: [u8; 12]| {
         let mut padded = [0; LANES];
-        padded[..12].copy_from_slice(bytes);
+        padded[..12].copy_from_slice(&bytes);
         let bytes = _mm256_broadcastsi128_si256(bytemuck::cast(padded));
         // Each three bytes four times over.
         let three = |first: i32| first | (first + 1) << 8 | (first + 2) << 16 | i32::MIN;
@@ -273,7 +351,7 @@ pub(super) fn u6<O: Element>(
             six_bits(_mm256_shuffle_epi8(bytes, places))
         }))
     };
-    decode(encoding, row, out, 1.0, codes, put);
+    decode(encoding, row, out, 1.0, |bytes: &[u8; 24]| twice(bytes, codes), put);
 }
 
 /// Six bits of each 32, other ones in each.

@@ -17,13 +17,14 @@ use super::lanes::{Coded, Codes, LANES};
 #[inline]
 fn numbers(coded: Coded) -> __m512 {
     let numbers = match coded.codes {
-        Codes::Signed(codes) => _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)),
-        Codes::Unsigned(codes) => _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(codes)),
+        Codes::Signed(bytes) => _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)),
+        Codes::Unsigned(bytes) => _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)),
         Codes::Halves(bits) => _mm512_cvtph_ps(bits),
         Codes::Numbers([low, high]) => {
             let low = _mm512_castps_pd(_mm512_castps256_ps512(low));
             _mm512_castpd_ps(_mm512_insertf64x4::<1>(low, _mm256_castps_pd(high)))
         }
+        Codes::Wide(numbers) => numbers,
     };
     let products = _mm512_mul_ps(numbers, _mm512_set1_ps(coded.scale));
     match coded.bias {
