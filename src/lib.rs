@@ -105,7 +105,7 @@ pub use codec::{Codec, Loss, ScaleType, Scaling};
 pub use convert::{ConvertOptions, convert, convert_with};
 pub use dtype::{DType, Element, Output, UnknownDType};
 pub use error::{Error, FormatError, Place, Result};
-pub use gather::{BagOptions, GatherOptions, Id, Pooling};
+pub use gather::{BagOptions, GatherOptions, Id, Outputs, Pooling, Recycled};
 pub use open::OpenOptions;
 pub use residency::{Residency, Warming};
 pub use source::TensorInfo;

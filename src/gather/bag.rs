@@ -35,10 +35,6 @@ pub enum Pooling {
     Max,
 }
 
-/// The cache lines of a row that are asked for ahead. More than for a copy: rows are read
-/// several at a time, which is more places than the CPU follows by itself.
-const PREFETCH_LINES: usize = 4;
-
 /// What one thread does of a call: all but the bags and the output.
 struct Bags<'a, I, B> {
     vocab: u64,
@@ -265,7 +261,7 @@ impl OpenBag<'_> {
                 continue;
             }
             if let Some(id) = work.ids.get(position + ahead) {
-                rows.ask(id.row(), PREFETCH_LINES);
+                rows.ask(id.row());
             }
             let vocab = work.vocab;
             group[filled] = rows.row(position - start, id).ok_or(Error::RowOutOfRange {

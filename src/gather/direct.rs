@@ -54,7 +54,7 @@ impl BatchRows for DirectWindow<'_> {
         (!short).then_some(parts)
     }
 
-    fn ask(&self, _id: u64, _lines: usize) {}
+    fn ask(&self, _id: u64) {}
 
     fn ahead(&self) -> usize {
         0

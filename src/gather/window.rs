@@ -30,7 +30,7 @@ impl BatchRows for Window<'_> {
         }
     }
 
-    fn ask(&self, _id: u64, _lines: usize) {}
+    fn ask(&self, _id: u64) {}
 
     fn ahead(&self) -> usize {
         0
