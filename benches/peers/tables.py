@@ -71,6 +71,8 @@ class Table:
     def make_others(self) -> None:
         """Writes the files of the systems that have their own."""
         rows = self.mapped()
+        if not self.file(".safetensors").exists():
+            self._write_safetensors(self.file(".safetensors"))
         if not self.file(".fifu").exists():
             path = bytes(self.file(".fifu"))
             check(native().finalfusion_write(path, pointer(rows), self.vocab, self.dim))

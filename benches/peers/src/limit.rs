@@ -7,10 +7,12 @@ use std::arch::x86_64::{
 use std::ffi::c_char;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use embmap::Table;
+use rustix::thread::{CpuSet, Pid, gettid, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use crate::{opened, path, slice, slice_mut};
 
@@ -28,6 +30,11 @@ pub struct Limit {
     row_bytes: usize,
     shared: Arc<Shared>,
     helper: Thread,
+    helper_id: Pid,
+    /// Where threads of this process may run.
+    cores: CpuSet,
+    /// The core that the second thread keeps away from: that of the first.
+    away_from: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -57,8 +64,15 @@ pub unsafe extern "C" fn limit_open(file: *const c_char) -> *mut Limit {
     opened(Table::load(unsafe { path(file) }).map(|rows| {
         let shared = Arc::new(Shared::default());
         let of_helper = Arc::clone(&shared);
-        let helper = thread::spawn(move || help(&of_helper)).thread().clone();
-        Limit { row_bytes: rows.row_bytes() as usize, rows, shared, helper }
+        let (told, id) = channel();
+        let helper = thread::spawn(move || {
+            let _ = told.send(gettid());
+            help(&of_helper);
+        });
+        let (helper, helper_id) = (helper.thread().clone(), id.recv().unwrap_or(gettid()));
+        let cores = sched_getaffinity(None).unwrap_or_default();
+        let (row_bytes, away_from) = (rows.row_bytes() as usize, AtomicUsize::new(usize::MAX));
+        Limit { rows, row_bytes, shared, helper, helper_id, cores, away_from }
     }))
 }
 
@@ -102,6 +116,13 @@ pub unsafe extern "C" fn limit_gather(
     let mut other = work(other_ids, other_out);
     let before = limit.shared.done.load(Ordering::Acquire);
     if other.count > 0 {
+        let here = sched_getcpu();
+        if limit.away_from.swap(here, Ordering::Relaxed) != here {
+            let mut cores = limit.cores;
+            cores.unset(here);
+            // With one core alone it stays there, and is slow.
+            let _ = sched_setaffinity(Some(limit.helper_id), &cores);
+        }
         limit.shared.work.store(&raw mut other, Ordering::Release);
         limit.helper.unpark();
     }
