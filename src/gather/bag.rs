@@ -6,7 +6,7 @@ use super::ids::{Id, check_ids, check_ids_but};
 use super::into::check_output;
 use super::options::{BagOptions, kernels};
 use super::rows::{BatchRows, ResidentRows, View};
-use crate::codec::{GROUP, Join, Joiner, RowParts};
+use crate::codec::{GROUP, Group, Join, Joiner, RowParts};
 use crate::error::{Error, Result};
 use crate::table::Table;
 
@@ -253,6 +253,7 @@ impl OpenBag<'_> {
     ) -> Result<()> {
         let ahead = rows.ahead();
         let mut group = [RowParts::of(&[]); GROUP];
+        let mut coming = [&[][..]; GROUP];
         let mut weights = [0.0; GROUP];
         let mut filled = 0;
         for position in range {
@@ -260,9 +261,8 @@ impl OpenBag<'_> {
             if work.padding == Some(id) {
                 continue;
             }
-            if let Some(id) = work.ids.get(position + ahead) {
-                rows.ask(id.row());
-            }
+            let later = work.ids.get(position + ahead);
+            coming[filled] = later.map_or(&[][..], |id| rows.coming(id.row()));
             let vocab = work.vocab;
             group[filled] = rows.row(position - start, id).ok_or(Error::RowOutOfRange {
                 id: id.into(),
@@ -275,11 +275,17 @@ impl OpenBag<'_> {
             filled += 1;
             self.count += 1;
             if filled == GROUP {
-                work.joiner.join(work.join, &group, &weights, self.sums);
+                let group = Group { rows: &group, weights: &weights, coming: &coming };
+                work.joiner.join(work.join, group, self.sums);
                 filled = 0;
             }
         }
-        work.joiner.join(work.join, &group[..filled], &weights[..filled], self.sums);
+        let group = Group {
+            rows: &group[..filled],
+            weights: &weights[..filled],
+            coming: &coming[..filled],
+        };
+        work.joiner.join(work.join, group, self.sums);
         Ok(())
     }
 

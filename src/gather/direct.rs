@@ -56,6 +56,10 @@ impl BatchRows for DirectWindow<'_> {
 
     fn ask(&self, _id: u64) {}
 
+    fn coming(&self, _id: u64) -> &[u8] {
+        &[]
+    }
+
     fn ahead(&self) -> usize {
         0
     }

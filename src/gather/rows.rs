@@ -22,6 +22,10 @@ pub(super) trait BatchRows {
     /// Asks for a row that will be reached soon.
     fn ask(&self, id: u64);
 
+    /// The values of a row that will be reached soon, for who asks for them bit by bit; what else
+    /// it is made of is asked for.
+    fn coming(&self, id: u64) -> &[u8];
+
     /// How many rows ahead of their use to ask for them.
     fn ahead(&self) -> usize;
 }
@@ -119,6 +123,11 @@ impl BatchRows for PlaneRows<'_> {
         }
     }
 
+    #[inline]
+    fn coming(&self, id: u64) -> &[u8] {
+        self.bytes_of(id).unwrap_or(&[])
+    }
+
     /// Short rows pass by faster.
     fn ahead(&self) -> usize {
         match self.row_bytes {
@@ -189,6 +198,13 @@ impl BatchRows for PartedRows<'_> {
         self.values.ask(id);
         self.scales.ask(id);
         self.biases.ask(id);
+    }
+
+    #[inline]
+    fn coming(&self, id: u64) -> &[u8] {
+        self.scales.ask(id);
+        self.biases.ask(id);
+        self.values.coming(id)
     }
 
     fn ahead(&self) -> usize {

@@ -32,6 +32,10 @@ impl BatchRows for Window<'_> {
 
     fn ask(&self, _id: u64) {}
 
+    fn coming(&self, _id: u64) -> &[u8] {
+        &[]
+    }
+
     fn ahead(&self) -> usize {
         0
     }

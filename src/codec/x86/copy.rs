@@ -9,7 +9,7 @@ use std::arch::x86_64::{__m128i, _MM_HINT_T0, _mm_prefetch, _mm_sfence, _mm_stre
 use bytemuck::{Pod, Zeroable};
 
 /// The bytes of a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// One cache line of an output.
 #[repr(C, align(64))]
