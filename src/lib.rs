@@ -108,7 +108,7 @@ pub use error::{Error, FormatError, Place, Result};
 pub use gather::{BagOptions, GatherOptions, Id, Pooling};
 pub use open::OpenOptions;
 pub use residency::{Residency, Warming};
-pub use source::TensorInfo;
+pub use source::{NpyHeader, TensorInfo};
 pub use table::{Access, DirectIo, Rows, SectionInfo, Table, TableInfo, Temperature};
 #[cfg(feature = "text")]
 pub use text::{EncodedToken, Tokenizer};
