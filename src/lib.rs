@@ -90,6 +90,7 @@ pub mod format;
 mod gather;
 mod layout;
 mod open;
+mod publish;
 mod residency;
 mod source;
 #[allow(unsafe_code)]
