@@ -114,7 +114,7 @@ pub use export::{
 pub use gather::{BagOptions, GatherOptions, Id, Pooling};
 pub use open::OpenOptions;
 pub use residency::{Residency, Warming};
-pub use source::TensorInfo;
+pub use source::{NpyHeader, TensorInfo};
 pub use table::{Access, DirectIo, Rows, SectionInfo, Table, TableInfo, Temperature};
 #[cfg(feature = "text")]
 pub use text::{EncodedToken, Tokenizer};

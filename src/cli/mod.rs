@@ -33,8 +33,8 @@ use failure::{Ending, Finding};
 
 /// Rows of embedding tables by id, by token and by text, from disk.
 ///
-/// A TABLE is an .emb file, a .safetensors file or a model directory. Data goes to standard
-/// output, everything else to standard error.
+/// A TABLE is an .emb, .safetensors, .gguf, .npy or .npz file or a model directory. Data goes to
+/// standard output, everything else to standard error.
 #[derive(Parser)]
 #[command(name = "embmap", version, after_help = EXIT_CODES)]
 struct Cli {
