@@ -216,6 +216,12 @@ pub enum Error {
     )]
     RowApart,
 
+    /// A run of rows was asked for, and rows lie in another order than that of their ids.
+    #[error(
+        "the rows of this table lie in an order of their own, so that no run of ids is one piece of bytes; use row, rows or gather_into, or convert the table with rows by their ids"
+    )]
+    RowsOrdered,
+
     /// An id is negative or not below `vocab`.
     #[error("id {id}{} is out of range: the table has {}", At(*position), RowCount(*vocab))]
     RowOutOfRange {

@@ -89,7 +89,12 @@ impl Plane {
 
     /// The bytes from an extent's first row to the end of its last one.
     pub(crate) fn extent_bytes(&self, extent: &Extent) -> u64 {
-        extent_bytes(extent.rows, self.row_bytes, self.row_stride).unwrap_or(0)
+        self.bytes_of(extent.rows)
+    }
+
+    /// The bytes from the first to the end of the last of so many rows of one extent.
+    pub(crate) fn bytes_of(&self, rows: u64) -> u64 {
+        extent_bytes(rows, self.row_bytes, self.row_stride).unwrap_or(0)
     }
 
     /// The place of a row, or `None` where the id is not below the number of rows.
