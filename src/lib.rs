@@ -91,6 +91,7 @@ mod gather;
 mod layout;
 mod open;
 mod residency;
+mod search;
 mod source;
 #[allow(unsafe_code)]
 mod storage;
@@ -108,6 +109,7 @@ pub use error::{Error, FormatError, Place, Result};
 pub use gather::{BagOptions, GatherOptions, Id, Pooling};
 pub use open::OpenOptions;
 pub use residency::{Residency, Warming};
+pub use search::{Metric, NearestOptions, Neighbour};
 pub use source::TensorInfo;
 pub use table::{Access, DirectIo, Rows, SectionInfo, Table, TableInfo, Temperature};
 #[cfg(feature = "text")]
