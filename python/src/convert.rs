@@ -1,6 +1,5 @@
 //! `embmap.convert`.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use pyo3::prelude::*;
 
 use crate::dtype::parse;
 use crate::error::raised;
+use crate::progress::Progress;
 use crate::table::Table;
 use crate::writer::told;
 
@@ -59,23 +59,10 @@ pub(crate) fn convert<'py>(
         }
         Arc::new(py.detach(|| open.open(path)).map_err(raised)?)
     };
-    let mut stopped = None;
-    let written = py.detach(|| {
-        convert_with(&table, dst, &options, |done, total| {
-            let look = Python::attach(|py| {
-                py.check_signals()?;
-                progress.as_ref().map_or(Ok(()), |told| told.call1(py, (done, total)).map(drop))
-            });
-            match look {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    stopped = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
-        })
-    });
-    match (written, stopped) {
+    let mut progress = Progress::new(progress.as_ref());
+    let written =
+        py.detach(|| convert_with(&table, dst, &options, |done, total| progress.step(done, total)));
+    match (written, progress.stopped()) {
         (_, Some(error)) => Err(error),
         (Err(error), None) => Err(raised(error)),
         (Ok(written), None) => told(py, written),

@@ -14,7 +14,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._embmap import FormatError, Table, __version__, convert, open, output_cache, tensors
+from ._embmap import (
+    FormatError,
+    Table,
+    Warming,
+    __version__,
+    convert,
+    open,
+    output_cache,
+    tensors,
+)
 
 if TYPE_CHECKING:
     import os
@@ -29,6 +38,22 @@ class Residency(NamedTuple):
     """Held by the page cache, whoever brought them there; None where the system does not tell."""
     mapped_bytes: int | None
     """Mapped by this process; None where the table is not mapped."""
+
+
+class Verification(NamedTuple):
+    """What Table.verify found."""
+
+    sound: bool
+    """True where nothing is damaged. NaNs and infinities are no damage."""
+    bytes: int
+    """That were read."""
+    blocks: int
+    """That were compared with their sums; 0 for formats that have none."""
+    nan: int
+    infinite: int
+    first_non_finite_row: int | None
+    damage: list[str]
+    """What is wrong, as far as it was kept."""
 
 
 class Written(NamedTuple):
@@ -52,6 +77,8 @@ __all__ = [
     "FormatError",
     "Residency",
     "Table",
+    "Verification",
+    "Warming",
     "Writer",
     "Written",
     "__version__",
