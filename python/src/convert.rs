@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use embmap::{Access, ConvertOptions, OpenOptions, convert_with};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use crate::dtype::parse;
@@ -14,13 +15,15 @@ use crate::writer::told;
 
 /// Writes a table to an .emb file, streaming, with its tokens, tokenizer and metadata.
 ///
-/// src is a path or a Table; rows is a (start, stop) of what to take; align rounds the row
-/// stride up. progress(done, total) is called now and then, and an exception of it, as
-/// KeyboardInterrupt, stops the conversion. The file appears whole or not at all.
+/// src is a path, with the tensor, scales, biases and follow_links of open, or a Table; rows is
+/// a (start, stop) of what to take; align rounds the row stride up. dtype is what to store:
+/// "i8", "f8_e4m3" and "q8_0" quantize, at a cost that the answer tells. progress(done, total)
+/// is called now and then, and an exception of it, as KeyboardInterrupt, stops the conversion.
+/// The file appears whole or not at all.
 #[pyfunction]
 #[pyo3(signature = (
-    src, dst, *, tensor=None, dtype=None, align=None, rows=None, replace=false, file_id=None,
-    follow_links=false, progress=None
+    src, dst, *, tensor=None, scales=None, biases=None, dtype=None, align=None, rows=None,
+    replace=false, file_id=None, follow_links=false, progress=None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub(crate) fn convert<'py>(
@@ -28,6 +31,8 @@ pub(crate) fn convert<'py>(
     src: &Bound<'py, PyAny>,
     dst: PathBuf,
     tensor: Option<String>,
+    scales: Option<String>,
+    biases: Option<String>,
     dtype: Option<&Bound<'py, PyAny>>,
     align: Option<u64>,
     rows: Option<(u64, u64)>,
@@ -50,12 +55,23 @@ pub(crate) fn convert<'py>(
         options = options.file_id(id);
     }
     let table = if let Ok(table) = src.cast::<Table>() {
+        if tensor.is_some() || scales.is_some() || biases.is_some() || follow_links {
+            return Err(PyTypeError::new_err(
+                "tensor, scales, biases and follow_links go with a path, not with an open table",
+            ));
+        }
         table.get().shared()?
     } else {
         let path: PathBuf = src.extract()?;
         let mut open = OpenOptions::new().access(Access::Read).follow_links(follow_links);
         if let Some(tensor) = tensor {
             open = open.tensor(tensor);
+        }
+        if let Some(tensor) = scales {
+            open = open.scales(tensor);
+        }
+        if let Some(tensor) = biases {
+            open = open.biases(tensor);
         }
         Arc::new(py.detach(|| open.open(path)).map_err(raised)?)
     };

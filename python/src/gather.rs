@@ -1,7 +1,7 @@
 //! Gathers and bags: ids in, arrays or tensors out, without the interpreter's lock meanwhile.
 
 use bytemuck::Pod;
-use embmap::{DType, Error, GatherOptions, Id, Table};
+use embmap::{Codec, DType, Error, GatherOptions, Id, Table};
 use half::{bf16, f16};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -39,17 +39,27 @@ fn gather_bytes<I: Id>(
         DType::F32 => table.gather_into_with(ids, typed::<f32>(out), &options),
         DType::F16 => table.gather_into_with(ids, typed::<f16>(out), &options),
         DType::BF16 => table.gather_into_with(ids, typed::<bf16>(out), &options),
-        stored if is_stored_plain(table, stored) => {
+        stored => {
+            check_given(table, stored)?;
             table.gather_bytes_into_with(ids, out, &options)
         }
-        other => Err(Error::InvalidOption {
-            option: "dtype",
-            reason: format!(
-                "a table of {} comes as f32, f16, bf16 or as stored, and {other} was asked for",
-                table.dtype()
-            ),
-        }),
     }
+}
+
+/// Refuses a dtype that rows are not given in.
+fn check_given(table: &Table, dtype: DType) -> embmap::Result<()> {
+    let decoded = matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
+    if decoded || is_stored_plain(table, dtype) {
+        return Ok(());
+    }
+    let stored = match table.codec() {
+        Codec::Plain => table.dtype().to_string(),
+        other => format!("{} ({other})", table.dtype()),
+    };
+    let plain = if is_stored_plain(table, table.dtype()) { ", or as stored" } else { "" };
+    let reason =
+        format!("a table of {stored} comes as f32, f16 or bf16{plain}, and {dtype} was asked for");
+    Err(Error::InvalidOption { option: "dtype", reason })
 }
 
 /// Bytes as elements. Outputs start at multiples of the element's size: the allocator's are
@@ -62,7 +72,7 @@ pub(crate) fn typed<T: Pod>(bytes: &mut [u8]) -> &mut [T] {
 /// nothing else.
 pub(crate) fn is_stored_plain(table: &Table, dtype: DType) -> bool {
     table.dtype() == dtype
-        && table.codec() == embmap::Codec::Plain
+        && table.codec() == Codec::Plain
         && known_as(dtype)
             .is_some_and(|known| table.row_bytes() == (table.dim() * known.size) as u64)
 }
@@ -81,6 +91,7 @@ pub(crate) fn fresh<'py>(
     numpy_type: Option<&Bound<'py, PyAny>>,
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    check_given(table, dtype).map_err(raised)?;
     let found;
     let like = match (ids.torch, numpy_type) {
         (Some(torch), _) => Like::Tensor(torch),

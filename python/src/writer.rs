@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use bytemuck::Pod;
-use embmap::{DType, Element, TableWriter, WriteOptions, Written};
+use embmap::{DType, Element, Loss, TableWriter, WriteOptions, Written};
 use half::{bf16, f16};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::dtype::{known_as, parse};
 use crate::error::{closed, raised};
@@ -63,6 +64,12 @@ impl Writer {
         }
         let writer = py.detach(|| options.create(path)).map_err(raised)?;
         Ok(Writer { dim, dtype, open: Mutex::new(Some(writer)) })
+    }
+
+    /// The name of the element type that is stored.
+    #[getter]
+    fn dtype(&self) -> &'static str {
+        self.dtype.name()
     }
 
     /// Adds rows: C-contiguous elements of a dtype, each rounded once where the table's is
@@ -176,7 +183,15 @@ fn push_converted<From: Element, To: Element + Pod>(
 
 /// What was written, as `embmap.Written`.
 pub(crate) fn told(py: Python<'_>, written: Written) -> PyResult<Bound<'_, PyAny>> {
-    let Written { path, file_bytes, vocab, tokens, file_id, .. } = written;
-    let class = py.import("embmap")?.getattr("Written")?;
-    class.call1((path, file_bytes, vocab, tokens, file_id))
+    let Written { path, file_bytes, vocab, row_stride, tokens, file_id, loss, .. } = written;
+    let package = py.import("embmap")?;
+    let loss = match loss {
+        None => None,
+        Some(Loss { max_error, rms_error, mean_cosine, min_cosine, .. }) => {
+            let numbers = (max_error, rms_error, mean_cosine, min_cosine);
+            Some(package.getattr("Loss")?.call1(numbers)?)
+        }
+    };
+    let class = package.getattr("Written")?;
+    class.call1((path, file_bytes, vocab, row_stride, tokens, PyBytes::new(py, &file_id), loss))
 }

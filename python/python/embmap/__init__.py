@@ -56,14 +56,26 @@ class Verification(NamedTuple):
     """What is wrong, as far as it was kept."""
 
 
+class Loss(NamedTuple):
+    """What quantizing cost: how far what is read back is from what was written."""
+
+    max_error: float
+    rms_error: float
+    mean_cosine: float
+    min_cosine: float
+
+
 class Written(NamedTuple):
     """What convert and Writer.finish published."""
 
     path: os.PathLike[str]
     file_bytes: int
     vocab: int
+    row_stride: int
     tokens: int
     file_id: bytes
+    loss: Loss | None
+    """Where convert quantized the rows."""
 
 
 def _reopen(path: str | os.PathLike[str], options: dict[str, Any]) -> Table:
@@ -75,6 +87,7 @@ from ._writer import Writer, from_numpy  # noqa: E402
 
 __all__ = [
     "FormatError",
+    "Loss",
     "Residency",
     "Table",
     "Verification",
