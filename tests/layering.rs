@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. A room is a file or folder of `src/`.
-const MAY_USE: [(&str, &[&str]); 20] = [
+const MAY_USE: [(&str, &[&str]); 22] = [
     ("error", &["dtype"]),
     ("dtype", &[]),
     ("codec", &["error", "dtype"]),
@@ -28,6 +28,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("residency", &["error", "layout", "storage", "checks", "table"]),
     ("verify", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table"]),
     ("text", &["error", "dtype", "table", "gather"]),
+    ("publish", &["error", "storage"]),
     (
         "open",
         &[
@@ -39,7 +40,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
         "writer",
         &[
             "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table", "format",
-            "open",
+            "open", "publish",
         ],
     ),
     (
@@ -47,6 +48,13 @@ const MAY_USE: [(&str, &[&str]); 20] = [
         &[
             "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table", "source",
             "open", "gather", "writer",
+        ],
+    ),
+    (
+        "export",
+        &[
+            "error", "dtype", "codec", "layout", "storage", "tokens", "table", "source", "gather",
+            "convert", "publish",
         ],
     ),
     ("cli", &[]),
