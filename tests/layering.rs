@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. A room is a file or folder of `src/`.
-const MAY_USE: [(&str, &[&str]); 21] = [
+const MAY_USE: [(&str, &[&str]); 23] = [
     ("error", &["dtype"]),
     ("dtype", &[]),
     ("codec", &["error", "dtype"]),
@@ -29,6 +29,7 @@ const MAY_USE: [(&str, &[&str]); 21] = [
     ("verify", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table"]),
     ("search", &["error", "dtype", "codec", "layout", "storage", "table", "gather"]),
     ("text", &["error", "dtype", "table", "gather"]),
+    ("publish", &["error", "storage"]),
     (
         "open",
         &[
@@ -40,7 +41,7 @@ const MAY_USE: [(&str, &[&str]); 21] = [
         "writer",
         &[
             "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table", "format",
-            "open",
+            "open", "publish",
         ],
     ),
     (
@@ -48,6 +49,13 @@ const MAY_USE: [(&str, &[&str]); 21] = [
         &[
             "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table", "source",
             "open", "gather", "writer",
+        ],
+    ),
+    (
+        "export",
+        &[
+            "error", "dtype", "codec", "layout", "storage", "tokens", "table", "source", "gather",
+            "convert", "publish",
         ],
     ),
     ("cli", &[]),

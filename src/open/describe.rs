@@ -70,7 +70,7 @@ pub(super) fn from_source(found: FoundTable, path: &Path) -> Result<Table> {
     if found.layout.dim > LARGEST_DIM {
         return Err(Error::TensorForm {
             path: path.to_path_buf(),
-            tensor: found.tensor,
+            tensor: found.tensor.unwrap_or_default(),
             reason: format!(
                 "has rows of {} elements, expected at most {LARGEST_DIM}; choose another with \
                  --tensor (`OpenOptions::tensor`)",
@@ -98,7 +98,7 @@ pub(super) fn from_source(found: FoundTable, path: &Path) -> Result<Table> {
             path: path.to_path_buf(),
             files: found.files.iter().map(|file| file.path().to_path_buf()).collect(),
             file_bytes: found.files.iter().map(StoredFile::bytes).sum(),
-            tensor: Some(found.tensor),
+            tensor: found.tensor,
             pieces: found.pieces,
             scales: found.scales,
             biases: found.biases,

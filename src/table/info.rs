@@ -15,7 +15,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TableInfo {
-    /// The format: `emb`, `safetensors` or `gguf`.
+    /// The format: `emb`, `safetensors`, `gguf`, `npy` or `npz`.
     pub format: &'static str,
     /// The format's version, major and minor, where it has one.
     pub version: Option<(u16, u16)>,
@@ -25,7 +25,8 @@ pub struct TableInfo {
     pub files: Vec<PathBuf>,
     /// Their sizes in bytes, added up.
     pub file_bytes: u64,
-    /// The tensor that the rows are, in a checkpoint; of a table in pieces the pattern.
+    /// The tensor that the rows are, in a checkpoint; of a table in pieces the pattern, of an
+    /// archive the name of the array.
     pub tensor: Option<String>,
     /// The number of tensors that the rows lie in; 1 but for a table in pieces.
     pub pieces: usize,

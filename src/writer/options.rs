@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use super::body::Body;
-use super::operations::Operations;
+
 use super::table_writer::{Shape, TableWriter};
-use super::temporary::{Temporary, fill_random};
+
 use crate::codec::Codec;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::format::{LONGEST_METADATA, LONGEST_TOKENIZER, ROWS_OFFSET, RowForm};
 use crate::layout::LARGEST_DIM;
+use crate::publish::{Operations, Temporary, fill_random};
 
 /// How much is held in memory; tests make it little.
 #[derive(Debug, Clone, Copy)]
