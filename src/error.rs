@@ -1,13 +1,14 @@
 //! What can go wrong, with the data a caller needs to act on it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::dtype::DType;
 
 mod format;
 mod place;
 mod show;
+mod system;
 
 pub use format::FormatError;
 pub use place::Place;
@@ -443,11 +444,4 @@ pub enum Error {
         /// What the system answered.
         reason: String,
     },
-}
-
-impl Error {
-    /// An I/O error with the verb and the path it belongs to.
-    pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
-        Error::Io { operation, path: path.to_path_buf(), source }
-    }
 }

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use byteorder::{ByteOrder, LittleEndian};
 use embmap::{
     Access, BagOptions, Codec, ConvertOptions, DType, Error, ExportFormat, ExportOptions,
-    FormatError, GatherOptions, OpenOptions, Pooling, ScaleType, Scaling, Table, WriteOptions,
-    convert, export_to,
+    FormatError, GatherOptions, Metric, OpenOptions, Pooling, ScaleType, Scaling, Table,
+    WriteOptions, convert, export_to,
 };
 use proptest::prelude::*;
 use support::{FILE_ID, Random, field, reseal};
@@ -174,6 +174,11 @@ fn compare_batches(placed: &Table, by_id: &Table, seed: u64) {
                 assert_eq!(found, expected, "{pooling:?}");
             }
         }
+    }
+    let queries: Vec<f32> = by_id.gather(&[0u64, vocab - 1]).unwrap();
+    for metric in [Metric::Cosine, Metric::Dot] {
+        let found = placed.nearest(&queries[..dim], 5, metric).unwrap();
+        assert_eq!(found, by_id.nearest(&queries[..dim], 5, metric).unwrap());
     }
     let mut out = vec![7f32; 2 * dim];
     let error = placed.gather_into(&[0, vocab], &mut out).unwrap_err();
