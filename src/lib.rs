@@ -94,6 +94,7 @@ mod layout;
 mod open;
 mod publish;
 mod residency;
+mod search;
 mod source;
 #[allow(unsafe_code)]
 mod storage;
@@ -114,6 +115,7 @@ pub use export::{
 pub use gather::{BagOptions, GatherOptions, Id, Pooling};
 pub use open::OpenOptions;
 pub use residency::{Residency, Warming};
+pub use search::{Metric, NearestOptions, Neighbour};
 pub use source::{NpyHeader, TensorInfo};
 pub use table::{Access, DirectIo, Rows, SectionInfo, Table, TableInfo, Temperature};
 #[cfg(feature = "text")]

@@ -8,7 +8,7 @@ use crate::codec::{Codec, Encoding};
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::layout::{Extent, Layout};
-use crate::storage::{Direct, StoredFile};
+use crate::storage::{Direct, StoredFile, Stretch};
 
 mod budget;
 mod direct;
@@ -20,6 +20,7 @@ mod scan;
 mod temperature;
 mod texts;
 mod tokens;
+mod windows;
 
 pub(crate) use budget::Budget;
 pub use direct::DirectIo;
@@ -29,6 +30,7 @@ pub(crate) use temperature::Patience;
 pub use temperature::Temperature;
 pub(crate) use texts::TextSource;
 pub(crate) use tokens::TokenSource;
+pub(crate) use windows::WindowRows;
 
 /// An embedding table of `vocab` rows of `dim` elements, open for reading.
 ///
@@ -54,6 +56,8 @@ pub struct Table {
     pub(crate) tokens: TokenSource,
     pub(crate) tokenizer: TextSource,
     pub(crate) metadata: TextSource,
+    /// The norm of each row, in the table's first file.
+    pub(crate) norms: Option<Stretch>,
     pub(crate) checks: CheckPlan,
     pub(crate) access: Access,
     /// What carries out direct reads, with [`Access::Direct`].

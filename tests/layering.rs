@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. A room is a file or folder of `src/`.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 23] = [
     ("error", &["dtype"]),
     ("dtype", &[]),
     ("codec", &["error", "dtype"]),
@@ -27,6 +27,7 @@ const MAY_USE: [(&str, &[&str]); 22] = [
     ("gather", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table"]),
     ("residency", &["error", "layout", "storage", "checks", "table"]),
     ("verify", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table"]),
+    ("search", &["error", "dtype", "codec", "layout", "storage", "table", "gather"]),
     ("text", &["error", "dtype", "table", "gather"]),
     ("publish", &["error", "storage"]),
     (

@@ -18,5 +18,6 @@ mod window;
 
 pub use bag::Pooling;
 pub use ids::Id;
+pub(crate) use options::kernels;
 pub use options::{BagOptions, GatherOptions};
-pub(crate) use pool::Crew;
+pub(crate) use pool::{Crew, lock};

@@ -53,6 +53,7 @@ impl Table {
             tokens: TokenSource::Nothing,
             tokenizer: TextSource::Nothing,
             metadata: TextSource::Nothing,
+            norms: None,
             checks: CheckPlan::default(),
             access: Access::Memory,
             threads: self.threads,
