@@ -42,7 +42,7 @@ def test_a_data_loader() -> None:
 
 @needs_torch
 def test_a_recommender() -> None:
-    told = run("recommender_bag.py")
+    told = run("recommender_bag.py", "--steps", "100")
     losses = [float(loss) for loss in re.findall(r"loss (\S+)", told)]
     assert "50,000 items of 32 on disk, 2,113 parameters in memory" in told
     assert losses[0] > 0.65 and losses[-1] < 0.5, told
