@@ -6,9 +6,9 @@
 //! helpers may run wherever they might, but for the core of the last caller.
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::Places;
+pub(super) use linux::Placing;
 #[cfg(not(target_os = "linux"))]
-pub(super) use other::Places;
+pub(super) use other::Placing;
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -18,7 +18,7 @@ mod linux {
     use rustix::thread::{CpuSet, Pid, gettid, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
     /// The helpers of a pool, and the core that they keep away from.
-    pub(in crate::gather) struct Places {
+    pub(in crate::gather) struct Placing {
         helpers: Mutex<Vec<Helper>>,
         /// How many there will be.
         expected: usize,
@@ -35,10 +35,10 @@ mod linux {
 
     const NOWHERE: usize = usize::MAX;
 
-    impl Places {
+    impl Placing {
         pub(in crate::gather) fn new(expected: usize) -> Self {
             let (helpers, away_from) = (Mutex::default(), AtomicUsize::new(NOWHERE));
-            Places { helpers, expected, away_from }
+            Placing { helpers, expected, away_from }
         }
 
         /// Makes the thread that calls this one of the helpers.
@@ -96,13 +96,13 @@ mod linux {
         #[test]
         fn helpers_run_anywhere_but_on_the_callers_core() {
             let all = sched_getaffinity(None).unwrap();
-            let places = Places::new(1);
+            let placing = Placing::new(1);
             let (started, helper) = channel();
             let (stop, stopped) = channel::<()>();
             std::thread::scope(|scope| {
-                let places = &places;
+                let placing = &placing;
                 scope.spawn(move || {
-                    places.join();
+                    placing.join();
                     started.send(gettid()).unwrap();
                     stopped.recv().unwrap_err();
                 });
@@ -110,7 +110,7 @@ mod linux {
                 let first = (0..CpuSet::MAX_CPU).find(|core| all.is_set(*core)).unwrap();
                 let told = || sched_getaffinity(Some(helper)).unwrap();
 
-                places.helpers.lock().unwrap()[0].keep_away_from(first);
+                placing.helpers.lock().unwrap()[0].keep_away_from(first);
                 if all.count() == 1 {
                     assert!(told() == all, "there is no other core");
                 } else {
@@ -121,10 +121,10 @@ mod linux {
                 let mut only = CpuSet::new();
                 only.set(first);
                 sched_setaffinity(Some(helper), &only).unwrap();
-                places.helpers.lock().unwrap()[0].keep_away_from(first);
+                placing.helpers.lock().unwrap()[0].keep_away_from(first);
                 assert!(told() == only);
                 sched_setaffinity(Some(helper), &all).unwrap();
-                places.keep_away();
+                placing.keep_away();
                 assert!(told().count() >= all.count() - 1);
                 drop(stop);
             });
@@ -135,11 +135,11 @@ mod linux {
 #[cfg(not(target_os = "linux"))]
 mod other {
     /// Other systems place threads by themselves.
-    pub(in crate::gather) struct Places;
+    pub(in crate::gather) struct Placing;
 
-    impl Places {
+    impl Placing {
         pub(in crate::gather) fn new(_: usize) -> Self {
-            Places
+            Placing
         }
 
         pub(in crate::gather) fn join(&self) {}

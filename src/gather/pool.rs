@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::placing::Places;
+use super::placing::Placing;
 use crate::error::{Error, Result};
 
 struct Node {
@@ -27,7 +27,7 @@ struct Node {
     called: AtomicU64,
     /// The calls that are being worked on.
     calls: AtomicUsize,
-    places: Arc<Places>,
+    placing: Arc<Placing>,
     next: OnceLock<&'static Node>,
 }
 
@@ -69,16 +69,16 @@ const GRACE: usize = 32;
 
 /// The threads of one call, and how long its helpers wait for another.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Crew {
+pub(crate) struct Crew {
     /// The threads, the calling one included.
-    pub(super) threads: usize,
+    pub(crate) threads: usize,
     /// How long helpers stay awake for the next call.
-    pub(super) spin: Duration,
+    pub(crate) spin: Duration,
 }
 
 impl Crew {
     /// True where work on so many bytes pays for several threads.
-    pub(super) fn pays_for(self, bytes: usize) -> Result<bool> {
+    pub(crate) fn pays_for(self, bytes: usize) -> Result<bool> {
         if self.threads < 2 || bytes < AWAKE_BYTES {
             return Ok(false);
         }
@@ -98,7 +98,7 @@ impl Crew {
         let now = nanos();
         let spin = u64::try_from(self.spin.as_nanos()).unwrap_or(u64::MAX);
         if now.saturating_sub(node.called.swap(now, Ordering::Relaxed)) < spin {
-            node.places.keep_away();
+            node.placing.keep_away();
             node.pool.spawn_broadcast(move |_| stay_awake(node, self.spin));
         }
         Ok(false)
@@ -110,7 +110,7 @@ impl Crew {
     /// # Errors
     ///
     /// That of the first part that failed.
-    pub(super) fn work<P: Send>(
+    pub(crate) fn work<P: Send>(
         self,
         parts: Vec<P>,
         work: impl Fn(P) -> Result<()> + Sync,
@@ -136,7 +136,7 @@ impl Crew {
         let running = AtomicUsize::new(helpers);
         // Where several threads call at a time they need no help to fill the cores.
         if node.calls.fetch_add(1, Ordering::Relaxed) == 0 {
-            node.places.keep_away();
+            node.placing.keep_away();
         }
         let (run, running) = (&run, &running);
         node.pool.in_place_scope(|scope| {
@@ -203,7 +203,7 @@ fn nanos() -> u64 {
 }
 
 /// Locks what no holder leaves half changed, so that a panic elsewhere does not matter.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -233,8 +233,8 @@ fn node(threads: usize) -> Result<&'static Node> {
 }
 
 fn build(process: u32, threads: usize) -> Result<Node> {
-    let places = Arc::new(Places::new(threads));
-    let of_helpers = Arc::clone(&places);
+    let placing = Arc::new(Placing::new(threads));
+    let of_helpers = Arc::clone(&placing);
     let pool = ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|index| format!("embmap-{index}"))
@@ -248,7 +248,7 @@ fn build(process: u32, threads: usize) -> Result<Node> {
         awake: AtomicUsize::new(0),
         called: AtomicU64::new(0),
         calls: AtomicUsize::new(0),
-        places,
+        placing,
         next: OnceLock::new(),
     })
 }

@@ -37,6 +37,18 @@ pub(in crate::codec) fn prefetch(row: &[u8], lines: usize) {
     }
 }
 
+/// Asks for the cache line that lies so many bytes behind the start of what is read now.
+#[inline]
+pub(super) fn prefetch_behind(reading: &[u8], bytes: usize) {
+    let line = reading.as_ptr().wrapping_add(bytes);
+    // SAFETY: a prefetch reads nothing that the program sees and cannot fault, whatever lies
+    // there. SSE is part of x86-64.
+    #[allow(unsafe_code)]
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(line.cast());
+    }
+}
+
 pub(in crate::codec) fn stream_copy(from: &[u8], to: &mut [u8]) {
     let (head, lines, tail) = bytemuck::pod_align_to_mut::<u8, Line>(to);
     let (from_head, from) = from.split_at(head.len());
