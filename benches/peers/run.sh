@@ -19,6 +19,6 @@ if ! cmp -s requirements.txt "$home/installed.txt"; then
     cp requirements.txt "$home/installed.txt"
 fi
 export CARGO_TARGET_DIR=$home/rust PYTHONDONTWRITEBYTECODE=1
-cargo build --release --locked --quiet
+cargo build --release --quiet
 [ $# -gt 0 ] || set -- all report
 exec "$home/venv/bin/python" compare.py "$@"
