@@ -1,17 +1,18 @@
 //! What can go wrong, with the data a caller needs to act on it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::dtype::DType;
 
 mod format;
 mod place;
 mod show;
+mod system;
 
 pub use format::FormatError;
 pub use place::Place;
-use show::{At, Candidates, RowCount, Shown};
+use show::{At, Candidates, RowCount, Shown, Token};
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -216,6 +217,12 @@ pub enum Error {
     )]
     RowApart,
 
+    /// A run of rows was asked for, and rows lie in another order than that of their ids.
+    #[error(
+        "the rows of this table lie in an order of their own, so that no run of ids is one piece of bytes; use row, rows or gather_into, or convert the table with rows by their ids"
+    )]
+    RowsOrdered,
+
     /// An id is negative or not below `vocab`.
     #[error("id {id}{} is out of range: the table has {}", At(*position), RowCount(*vocab))]
     RowOutOfRange {
@@ -315,6 +322,21 @@ pub enum Error {
         bytes: u64,
         /// The longest length.
         longest: u64,
+    },
+
+    /// A token cannot be written in the format of an export.
+    #[error("row {id}: {} cannot be written to {format}: {reason}; {way_out}", Token(token.as_deref()))]
+    UnfitToken {
+        /// The row.
+        id: u64,
+        /// Its token; `None` where it has none.
+        token: Option<String>,
+        /// What it was to be written to.
+        format: &'static str,
+        /// Why it cannot.
+        reason: &'static str,
+        /// What to do.
+        way_out: &'static str,
     },
 
     /// The writer was told another number of rows than it was handed.
@@ -422,11 +444,4 @@ pub enum Error {
         /// What the system answered.
         reason: String,
     },
-}
-
-impl Error {
-    /// An I/O error with the verb and the path it belongs to.
-    pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
-        Error::Io { operation, path: path.to_path_buf(), source }
-    }
 }

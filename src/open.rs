@@ -20,8 +20,8 @@ const SPIN: Duration = Duration::from_micros(50);
 
 /// How to open a table.
 ///
-/// A path is an `.emb`, `.safetensors` or `.gguf` file or a model directory. What it is shows
-/// from its content, not from its name.
+/// A path is an `.emb`, `.safetensors`, `.gguf`, `.npy` or `.npz` file or a model directory. What
+/// it is shows from its content, not from its name.
 ///
 /// ```
 /// use embmap::{Access, OpenOptions};
@@ -61,6 +61,8 @@ impl OpenOptions {
     /// Of a table in pieces, the name with `{}` in place of the number: the rows of
     /// `ngram_embedding.shard_{}.weight` are those of `shard_0`, then those of `shard_1`, up
     /// to the last, in whatever files they lie. Where pieces count from 1, it is `{1}`.
+    ///
+    /// Of an `.npz` archive, the name of the array.
     #[must_use]
     pub fn tensor(mut self, name: impl Into<String>) -> Self {
         self.source.tensor = Some(name.into());
@@ -274,7 +276,7 @@ impl OpenOptions {
 }
 
 impl Table {
-    /// Maps a table: an `.emb`, `.safetensors` or `.gguf` file or a model directory.
+    /// Maps a table: an `.emb`, `.safetensors`, `.gguf`, `.npy` or `.npz` file or a model directory.
     ///
     /// Microseconds for an `.emb` file of any size; a checkpoint costs the reading of its
     /// header. [`OpenOptions`] has the choices.
@@ -331,7 +333,7 @@ impl Table {
         OpenOptions::new().access(Access::Memory).open(path)
     }
 
-    /// A table from the bytes of an `.emb`, `.safetensors` or `.gguf` file, copied.
+    /// A table from the bytes of an `.emb`, `.safetensors`, `.gguf`, `.npy` or `.npz` file, copied.
     ///
     /// # Errors
     ///
@@ -353,7 +355,7 @@ impl Table {
         } else if source::is_known(&bytes[..bytes.len().min(9)]) {
             from_source(source::from_stored(file, &SourceOptions::default())?, &path)?
         } else {
-            let reason = "expected the bytes of an .emb, .safetensors or .gguf file, and they \
+            let reason = "expected the bytes of an .emb, .safetensors, .gguf, .npy or .npz file, and they \
                           begin as none does";
             return Err(Error::NoTable { path, reason: reason.to_owned() });
         };

@@ -12,7 +12,7 @@ mod support;
 
 use std::path::Path;
 
-use embmap::{Access, Codec, DType, Error, OpenOptions, Table};
+use embmap::{Access, Codec, DType, Error, NpyHeader, OpenOptions, Table};
 use half::{bf16, f16};
 use support::Random;
 
@@ -282,4 +282,47 @@ fn too_many_files_are_an_error_that_names_the_limit() {
         let info: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!((info["vocab"].as_u64(), info["pieces"].as_u64()), (Some(2000), Some(2000)));
     }
+}
+
+/// An array as numpy saves it.
+fn npy(dtype: DType, vocab: u64, dim: u64, rows: &[u8]) -> Vec<u8> {
+    let mut file = Vec::new();
+    NpyHeader::of_rows(dtype, vocab, dim).write_to(&mut file).unwrap();
+    file.extend(rows);
+    file
+}
+
+#[test]
+fn arrays_of_numpy_are_read_where_they_lie() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("rows.npy");
+    for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64, DType::I8, DType::U8] {
+        let numbers: Vec<f32> = (0..77 * 5u16).map(|i| f32::from(i % 100) - 50.0).collect();
+        let rows: Vec<u8> = numbers
+            .iter()
+            .flat_map(|x| match dtype {
+                DType::F32 => x.to_le_bytes().to_vec(),
+                DType::F16 => f16::from_f32(*x).to_le_bytes().to_vec(),
+                DType::BF16 => bf16::from_f32(*x).to_le_bytes().to_vec(),
+                DType::F64 => f64::from(*x).to_le_bytes().to_vec(),
+                DType::I8 => vec![(*x as i8).cast_unsigned()],
+                _ => vec![(*x as i8 + 50).cast_unsigned()],
+            })
+            .collect();
+        let expected: Vec<f32> = match dtype {
+            DType::U8 => numbers.iter().map(|x| x + 50.0).collect(),
+            _ => numbers,
+        };
+        std::fs::write(&path, npy(dtype, 77, 5, &rows)).unwrap();
+        for table in in_every_way(&path, &OpenOptions::new()) {
+            assert_eq!((table.info().format, table.info().tensor.as_deref()), ("npy", None));
+            assert_eq!(table.dtype(), dtype);
+            check(&table, &expected);
+        }
+        let direct = OpenOptions::new().access(Access::Direct).open(&path).unwrap();
+        check(&direct, &expected);
+        check(&Table::from_bytes(&std::fs::read(&path).unwrap()).unwrap(), &expected);
+    }
+    let table = Table::load(&path).unwrap();
+    assert_eq!(table.row::<u8>(1).unwrap(), [5, 6, 7, 8, 9]);
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use embmap::{Codec, DType, Output as Element, Table};
+use embmap::{Codec, DType, NpyHeader, Output as Element, Table};
 use half::{bf16, f16};
 
 use super::Outcome;
@@ -13,11 +13,11 @@ use super::console::{Console, size};
 use super::escape::printable_path;
 use super::failure::{Finding, Usage};
 use super::ids::Batch;
+use super::interrupt;
 use super::open::TableArgs;
 use super::output::{Output, is_dash};
 use super::progress::{Progress, Unit};
 use super::values::{self, Values};
-use super::{interrupt, npy};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -150,7 +150,8 @@ fn write_rows(
     progress: &mut Progress,
 ) -> Result<()> {
     if !raw {
-        npy::write_header(&mut out, dtype.unwrap_or(table.dtype()), ids.len(), table.dim())?;
+        let (rows, dim) = (ids.len() as u64, table.dim() as u64);
+        NpyHeader::of_rows(dtype.unwrap_or(table.dtype()), rows, dim).write_to(&mut out)?;
     }
     let mut rows = Vec::new();
     let mut done = 0;

@@ -83,8 +83,7 @@ impl Batch {
     pub(crate) fn push_file(&mut self, path: &Path) -> Result<()> {
         let (name, bytes) = read_bytes(path)?;
         if npy::is_npy(&bytes) {
-            let ids = npy::read_ids(&bytes)
-                .map_err(|reason| anyhow!("{name}: cannot be read as .npy ids: {reason}"))?;
+            let ids = npy::read_ids(&bytes, Path::new(&name))?;
             self.ids.reserve(ids.len());
             for id in ids {
                 self.push(id)?;

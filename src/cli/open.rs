@@ -11,7 +11,7 @@ use super::console::Console;
 /// Which table, and how to open it.
 #[derive(Args)]
 pub(crate) struct TableArgs {
-    /// An .emb, .safetensors or .gguf file or a model directory
+    /// An .emb, .safetensors, .gguf, .npy or .npz file or a model directory
     #[arg(value_name = "TABLE")]
     pub(crate) path: PathBuf,
     #[command(flatten)]
@@ -24,7 +24,7 @@ pub(crate) struct TableArgs {
 #[derive(Args)]
 pub(crate) struct OpeningArgs {
     /// The tensor of a checkpoint that is the table, with {} for the number of a piece where
-    /// it lies in many [default: found by its name]
+    /// it lies in many; the array of an .npz archive [default: found by its name]
     #[arg(long, value_name = "NAME", help_heading = "Opening")]
     tensor: Option<String>,
     /// The tensor of a quantized table's scales, or `none` [default: found by its name]

@@ -1,6 +1,7 @@
 //! How one row's bytes become numbers.
 
 mod blocks;
+mod dot;
 mod encoding;
 mod float8;
 mod kernels;
@@ -12,6 +13,7 @@ mod sum;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use dot::{GROUP as ROWS_AT_ONCE, Multiplier};
 pub(crate) use encoding::Encoding;
 pub use encoding::{Codec, ScaleType, Scaling};
 pub(crate) use kernels::{Kernels, prefetch, stream_fence};
@@ -19,7 +21,7 @@ pub(crate) use plain::{count_non_finite, stream};
 pub use quantize::Loss;
 pub(crate) use quantize::{LossSum, Quantizer};
 pub(crate) use runs::DecodeRun;
-pub(crate) use sum::{GROUP, Join};
+pub(crate) use sum::{GROUP, Group, Join};
 
 use crate::dtype::Element;
 
@@ -67,7 +69,6 @@ pub(crate) type Decode<O> = fn(Recipe, RowParts<'_>, &mut [O]);
 pub(crate) struct Decoder<O> {
     recipe: Recipe,
     decode: Decode<O>,
-    is_copy: bool,
 }
 
 impl<O> Clone for Decoder<O> {
@@ -79,14 +80,9 @@ impl<O> Clone for Decoder<O> {
 impl<O> Copy for Decoder<O> {}
 
 impl<O> Decoder<O> {
-    /// A decoder that copies rows by `copy`.
-    pub(crate) fn copying(encoding: Encoding, copy: Decode<O>) -> Self {
-        Decoder { recipe: Recipe::of(encoding, Kernels::Portable), decode: copy, is_copy: true }
-    }
-
-    /// True where rows are copied as they are.
-    pub(crate) fn is_copy(&self) -> bool {
-        self.is_copy
+    /// A decoder that calls `decode`, whatever it makes of the bytes.
+    pub(crate) fn new(encoding: Encoding, decode: Decode<O>) -> Self {
+        Decoder { recipe: Recipe::of(encoding, Kernels::Portable), decode }
     }
 
     /// Decodes one row into as many elements as `out` holds.
@@ -99,19 +95,13 @@ impl<O> Decoder<O> {
 impl<O: Element> Decoder<O> {
     /// The decoder of an encoding.
     pub(crate) fn of(encoding: Encoding, kernels: Kernels) -> Self {
-        let decode = match encoding.codec {
-            // Bytes that are asked for as they are: with scales they are no numbers yet.
-            Codec::Scaled(_) if encoding.dtype == O::DTYPE => runs::decode,
-            _ => plain::decoder(encoding.dtype, kernels),
-        };
-        let is_copy = encoding == Encoding { dtype: O::DTYPE, codec: Codec::Plain };
-        Decoder { recipe: Recipe::of(encoding, kernels), decode, is_copy }
+        let decode = plain::decoder(encoding.dtype, kernels);
+        Decoder { recipe: Recipe::of(encoding, kernels), decode }
     }
 }
 
-/// Joins at most [`GROUP`] rows, in order, to the accumulators. With [`Join::AddWeighted`]
-/// there is a weight for each row.
-pub(crate) type JoinRows = fn(Recipe, Join, &[RowParts<'_>], &[f32], &mut [f32]);
+/// Joins at most [`GROUP`] rows, in order, to the accumulators.
+pub(crate) type JoinRows = fn(Recipe, Join, Group<'_>, &mut [f32]);
 
 /// What joins the rows of a table into one, chosen once for many rows.
 #[derive(Clone, Copy)]
@@ -129,13 +119,7 @@ impl Joiner {
 
     /// Joins at most [`GROUP`] rows, in order, to the accumulators.
     #[inline]
-    pub(crate) fn join(
-        &self,
-        join: Join,
-        rows: &[RowParts<'_>],
-        weights: &[f32],
-        sums: &mut [f32],
-    ) {
-        (self.join)(self.recipe, join, rows, weights, sums);
+    pub(crate) fn join(&self, join: Join, group: Group<'_>, sums: &mut [f32]) {
+        (self.join)(self.recipe, join, group, sums);
     }
 }

@@ -5,7 +5,7 @@ use super::options::{GatherOptions, kernels};
 use super::pool::{self, Crew};
 use super::rows::View;
 use super::warm::Copying;
-use crate::codec::{Decode, Decoder, stream};
+use crate::codec::{Codec, Decode, Decoder, Encoding, stream};
 use crate::dtype::Output;
 use crate::error::{Error, Result};
 use crate::storage::zeros;
@@ -103,7 +103,8 @@ impl Table {
     ) -> Result<()> {
         let encoding = self.encoding();
         let decoder = Decoder::of(encoding, kernels(options.portable));
-        let streaming = decoder.is_copy().then(|| Decoder::copying(encoding, stream));
+        let plain = encoding == Encoding { dtype: O::DTYPE, codec: Codec::Plain };
+        let streaming = plain.then(|| Decoder::new(encoding, stream));
         let copying = Copying {
             row: self.dim(),
             stride: options.row_stride.unwrap_or(self.dim()),
@@ -158,7 +159,7 @@ impl Table {
             row,
             stride: options.row_stride.unwrap_or(row),
             view: View::Encoded,
-            decoder: Decoder::copying(self.encoding(), concatenate),
+            decoder: Decoder::new(self.encoding(), concatenate),
             fence: false,
         };
         self.gather_rows(ids, out, options, copying, None)
@@ -171,13 +172,29 @@ impl Table {
         ids: &[I],
         out: &mut [O],
         options: &GatherOptions,
-        mut copying: Copying<O>,
+        copying: Copying<O>,
         streaming: Option<Decoder<O>>,
     ) -> Result<()> {
         check_ids(ids, self.vocab())?;
         let Copying { row, stride, .. } = copying;
         check_output(ids.len(), out.len(), row, stride, options.row_stride.is_some())?;
         let crew = self.crew(options.threads)?;
+        match self.places_of(ids, None, crew)? {
+            Some(places) => self.gather_checked(&places, out, crew, copying, streaming),
+            None => self.gather_checked(ids, out, crew, copying, streaming),
+        }
+    }
+
+    /// Copies rows by one thread or several.
+    fn gather_checked<I: Id, O: bytemuck::Pod + Send>(
+        &self,
+        ids: &[I],
+        out: &mut [O],
+        crew: Crew,
+        mut copying: Copying<O>,
+        streaming: Option<Decoder<O>>,
+    ) -> Result<()> {
+        let Copying { row, stride, .. } = copying;
         let bytes = size_of_val(out);
         if ids.len() < 2 || !crew.pays_for(bytes)? {
             return self.gather_part(ids, out, copying);
@@ -194,7 +211,7 @@ impl Table {
     }
 
     /// The threads for a call.
-    pub(super) fn crew(&self, of_call: Option<usize>) -> Result<Crew> {
+    pub(crate) fn crew(&self, of_call: Option<usize>) -> Result<Crew> {
         Ok(Crew { threads: pool::threads(of_call, self.threads)?, spin: self.spin })
     }
 

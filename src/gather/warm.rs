@@ -8,14 +8,6 @@ use crate::codec::{Decoder, stream_fence};
 use crate::error::Result;
 use crate::table::Table;
 
-/// The cache lines of a row that are asked for ahead: the CPU follows by itself from there, and
-/// more were slower for rows of 512 bytes.
-const PREFETCH_LINES: usize = 2;
-
-/// The same where rows are decoded: the CPU reaches less far ahead then. Measured: rows of 772
-/// bytes decoded to bf16 were 2.5 times as fast as with two lines.
-const DECODED_LINES: usize = 16;
-
 /// How rows come into an output.
 pub(super) struct Copying<O> {
     /// The output elements that a row fills.
@@ -80,10 +72,9 @@ impl Table {
     ) -> Result<()> {
         let Copying { row, stride, decoder, .. } = copying;
         let ahead = rows.ahead();
-        let lines = if decoder.is_copy() { PREFETCH_LINES } else { DECODED_LINES };
         let ask = |position: usize| {
             if let Some(id) = ids.get(position) {
-                rows.ask(id.row(), lines);
+                rows.ask(id.row());
             }
         };
         range.clone().take(ahead).for_each(ask);

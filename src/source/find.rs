@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::{Checkpoint, Sharded, Single};
 use super::config::Config;
 use super::form::{describe, is_readable};
-use super::gguf::{self, GgufFiles};
-use super::model_dir::{LATER, ModelDir, PICKLE, Weights};
+use super::gguf::GgufFiles;
+use super::kind::{HEAD, Kind};
+use super::model_dir::{ModelDir, Weights};
 use super::resolve::{Catalogue, resolve};
-use super::safetensors::looks_like;
-use super::{FoundTable, SourceOptions, TensorInfo};
+use super::{FoundTable, SourceOptions, TensorInfo, npy, npz};
 use crate::error::{Error, Result};
 use crate::storage::StoredFile;
 
@@ -32,15 +32,37 @@ pub(crate) fn open(path: &Path, options: &SourceOptions) -> Result<FoundTable> {
             with_tokens(found, &dir)
         }
         Model::Gguf(files) => gguf_table(files, options),
+        Model::Npy(file) => {
+            refuse_tensor(options, "an .npy file holds one array")?;
+            npy::find(file)
+        }
+        Model::NpyWithTokens { file, dir } => {
+            refuse_tensor(options, "an .npy file holds one array")?;
+            with_tokens(npy::find(file)?, &dir)
+        }
+        Model::Npz(file) => npz::find(file, options.tensor.as_deref()),
+    }
+}
+
+/// Refuses a name where there is but one thing to name.
+fn refuse_tensor(options: &SourceOptions, why: &str) -> Result<()> {
+    match &options.tensor {
+        None => Ok(()),
+        Some(name) => Err(Error::InvalidOption {
+            option: "tensor",
+            reason: format!("{why}, and {name:?} was asked for"),
+        }),
     }
 }
 
 /// Finds the table of a single file, with nothing around it.
 pub(crate) fn from_stored(file: StoredFile, options: &SourceOptions) -> Result<FoundTable> {
-    if gguf::looks_like(&head_of(&file)?) {
-        return gguf_table(GgufFiles::alone(file)?, options);
+    match Kind::of(&head_of(&file)?, "") {
+        Kind::Gguf => gguf_table(GgufFiles::alone(file)?, options),
+        Kind::Npy => npy::find(file),
+        Kind::Zip => npz::find(file, options.tensor.as_deref()),
+        _ => table(Single::read(file)?, options, || Ok(None)),
     }
-    table(Single::read(file)?, options, || Ok(None))
 }
 
 /// The table that a checkpoint's tensors are. `config` gives the path of its `config.json`,
@@ -73,6 +95,11 @@ pub(crate) fn list_tensors(path: &Path, follow_links: bool) -> Result<Vec<Tensor
         }
         Model::Sharded(sharded) => list(&sharded, || config(sharded.dir(), sharded.index_path())),
         Model::Gguf(files) => list(&files, || Ok(Config::default())),
+        Model::Npz(file) => npz::list(&file),
+        Model::Npy(file) | Model::NpyWithTokens { file, .. } => Err(Error::NoTable {
+            path: file.path().to_path_buf(),
+            reason: "an .npy file holds one array, and no tensors with names".to_owned(),
+        }),
     }
 }
 
@@ -100,9 +127,19 @@ fn list<C: Catalogue>(
 
 /// What a path is.
 enum Model {
-    Single { file: StoredFile, dir: ModelDir },
+    Single {
+        file: StoredFile,
+        dir: ModelDir,
+    },
     Sharded(Sharded),
     Gguf(GgufFiles),
+    Npy(StoredFile),
+    /// An array in a model directory, which has the tokens beside it.
+    NpyWithTokens {
+        file: StoredFile,
+        dir: ModelDir,
+    },
+    Npz(StoredFile),
 }
 
 impl Model {
@@ -116,6 +153,9 @@ impl Model {
                 Weights::Gguf(file) => {
                     GgufFiles::open(StoredFile::open(&file)?, &dir).map(Model::Gguf)
                 }
+                Weights::Npy(file) => {
+                    Ok(Model::NpyWithTokens { file: StoredFile::open(&file)?, dir })
+                }
             };
         }
         let file = StoredFile::open(path)?;
@@ -124,40 +164,25 @@ impl Model {
         if name.ends_with(".safetensors.index.json") {
             return Sharded::read(dir, path.to_path_buf()).map(Model::Sharded);
         }
-        if gguf::looks_like(&head_of(&file)?) {
-            return GgufFiles::open(file, &dir).map(Model::Gguf);
+        match Kind::of(&head_of(&file)?, &name) {
+            Kind::Gguf => GgufFiles::open(file, &dir).map(Model::Gguf),
+            Kind::Npy => Ok(Model::Npy(file)),
+            Kind::Zip => Ok(Model::Npz(file)),
+            Kind::Safetensors => Ok(Model::Single { file, dir }),
+            other => Err(Error::NoTable {
+                path: file.path().to_path_buf(),
+                reason: other.refusal().unwrap_or_else(|| UNKNOWN.to_owned()),
+            }),
         }
-        check_kind(&file, &name)?;
-        Ok(Model::Single { file, dir })
     }
 }
+
+/// What is said of a file of no known kind.
+const UNKNOWN: &str = "expected a safetensors, GGUF, npy or npz file or a model directory; its first bytes are those of none";
 
 /// The first bytes of a file, which show what it is.
 fn head_of(file: &StoredFile) -> Result<Cow<'_, [u8]>> {
-    const HEAD: u64 = 9;
     file.bytes_at(0, file.bytes().min(HEAD))
-}
-
-/// Refuses a file of another kind with the way out; a broken safetensors file passes, and
-/// its header says more.
-fn check_kind(file: &StoredFile, name: &str) -> Result<()> {
-    let head = head_of(file)?;
-    let has_extension = |wanted: &[&str]| wanted.iter().any(|end| name.ends_with(end));
-    if looks_like(&head) || has_extension(&[".safetensors"]) {
-        return Ok(());
-    }
-    let is_pickle = matches!(*head, [0x80, 2..=5, ..])
-        || has_extension(&[".bin", ".pt", ".pth", ".ckpt", ".pkl"]);
-    let is_later = head.starts_with(b"\x93NUMPY") || has_extension(&[".npy", ".npz"]);
-    let reason = if is_later {
-        format!("a format {LATER}")
-    } else if is_pickle {
-        format!("a pickle by its name or first bytes; {PICKLE}")
-    } else {
-        "expected a safetensors or GGUF file or a model directory; its first bytes are those of neither"
-            .to_owned()
-    };
-    Err(Error::NoTable { path: file.path().to_path_buf(), reason })
 }
 
 /// What the config.json beside the weights says, if there is one.

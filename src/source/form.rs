@@ -63,7 +63,7 @@ pub(super) fn describe<C: Checkpoint>(
     Ok(FoundTable {
         format,
         files,
-        tensor: values.shown.clone(),
+        tensor: Some(values.shown.clone()),
         pieces: values.names.len(),
         scales,
         biases,

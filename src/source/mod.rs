@@ -8,8 +8,11 @@ mod form;
 mod gguf;
 mod header;
 mod json;
+mod kind;
 mod model_dir;
 mod names;
+mod npy;
+mod npz;
 mod pieces;
 mod quantization;
 mod resolve;
@@ -20,6 +23,7 @@ mod tensors;
 
 mod tokenizer_json;
 mod vocabulary;
+mod zip;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +34,7 @@ use crate::layout::Layout;
 use crate::storage::StoredFile;
 
 pub(crate) use find::{from_stored, list_tensors, open};
+pub use npy::NpyHeader;
 pub(crate) use vocabulary::Vocabulary;
 
 /// A table found in a foreign format, described but not read.
@@ -38,8 +43,9 @@ pub(crate) struct FoundTable {
     pub(crate) format: &'static str,
     /// The files that the layout speaks of, open.
     pub(crate) files: Vec<StoredFile>,
-    /// The name of the tensor that the rows are, or the pattern of its pieces.
-    pub(crate) tensor: String,
+    /// The name of the tensor that the rows are, or the pattern of its pieces; of an archive
+    /// the array. `None` where the file holds nothing else.
+    pub(crate) tensor: Option<String>,
     /// The number of tensors that the rows lie in.
     pub(crate) pieces: usize,
     /// The name, or the pattern, of the tensors that hold the scales.
@@ -90,7 +96,10 @@ pub struct TensorInfo {
 
 /// True where the first nine bytes of a file are those of a format that is read in place.
 pub(crate) fn is_known(head: &[u8]) -> bool {
-    safetensors::looks_like(head) || gguf::looks_like(head)
+    safetensors::looks_like(head)
+        || gguf::looks_like(head)
+        || npy::looks_like(head)
+        || zip::looks_like(head)
 }
 
 /// A whole small file, refused before anything is allocated where it is too long.

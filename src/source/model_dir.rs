@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::gguf::is_first_of_all;
+use super::kind::PICKLE;
 use super::shard_index::FORMAT as INDEX;
 use crate::error::{Error, Result};
 
@@ -31,11 +32,14 @@ pub(super) enum Weights {
     Sharded(PathBuf),
     /// A GGUF file, or the first of a model's parts.
     Gguf(PathBuf),
+    /// An array of numpy.
+    Npy(PathBuf),
 }
 
 /// The single files that are looked for, in order, after the index.
 const SINGLE: &str = "model.safetensors";
 const STATIC: &str = "0_StaticEmbedding/model.safetensors";
+const ARRAY: &str = "embeddings.npy";
 
 /// The most names that an error lists.
 const MOST_LISTED: usize = 20;
@@ -128,6 +132,9 @@ impl ModelDir {
         {
             return Ok(Weights::Gguf(self.shard(first).map(|_| self.path.join(first))?));
         }
+        if let Some(array) = self.file(ARRAY)? {
+            return Ok(Weights::Npy(array));
+        }
         Err(self.no_table(found.reason()))
     }
 
@@ -158,13 +165,13 @@ impl ModelDir {
                 Some("safetensors") => listing.safetensors.push(name),
                 Some("bin" | "pt" | "pth" | "ckpt") => listing.pickles.push(name),
                 Some("gguf") => listing.gguf.extend(name.into_string()),
-                Some("npy" | "npz") => listing.later.push(name),
+                Some("npy" | "npz") => listing.arrays.push(name),
                 _ => {}
             }
         }
         listing.safetensors.sort();
         listing.pickles.sort();
-        listing.later.sort();
+        listing.arrays.sort();
         listing.gguf.sort();
         Ok(listing)
     }
@@ -179,7 +186,7 @@ impl ModelDir {
 struct Listing {
     safetensors: Vec<OsString>,
     pickles: Vec<OsString>,
-    later: Vec<OsString>,
+    arrays: Vec<OsString>,
     gguf: Vec<String>,
 }
 
@@ -194,24 +201,20 @@ impl Listing {
                 listed(&names)
             );
         }
-        if !self.later.is_empty() {
-            return format!("only {}, {LATER}", listed(&self.later));
+        if !self.arrays.is_empty() {
+            return format!(
+                "no {ARRAY}, only {}; give the path of one of them",
+                listed(&self.arrays)
+            );
         }
         if !self.pickles.is_empty() {
             return format!("only {}; {PICKLE}", listed(&self.pickles));
         }
         format!(
-            "looked for {INDEX}, {SINGLE}, one *.safetensors, {STATIC}, one *.gguf; give the path of a table or a model directory"
+            "looked for {INDEX}, {SINGLE}, one *.safetensors, {STATIC}, one *.gguf, {ARRAY}; give the path of a table or a model directory"
         )
     }
 }
-
-/// What is said of pickles.
-pub(super) const PICKLE: &str = "a pickle can run any program and is never read; save the model as safetensors, in Python: safetensors.torch.save_file(state_dict, \"model.safetensors\"), or model.save_pretrained(dir, safe_serialization=True)";
-
-/// What is said of formats that are still to come.
-pub(super) const LATER: &str =
-    "which this version of embmap cannot read yet; save the tensor as safetensors";
 
 /// Names for a message, escaped.
 fn listed(names: &[OsString]) -> String {

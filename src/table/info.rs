@@ -15,7 +15,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TableInfo {
-    /// The format: `emb`, `safetensors` or `gguf`.
+    /// The format: `emb`, `safetensors`, `gguf`, `npy` or `npz`.
     pub format: &'static str,
     /// The format's version, major and minor, where it has one.
     pub version: Option<(u16, u16)>,
@@ -25,7 +25,8 @@ pub struct TableInfo {
     pub files: Vec<PathBuf>,
     /// Their sizes in bytes, added up.
     pub file_bytes: u64,
-    /// The tensor that the rows are, in a checkpoint; of a table in pieces the pattern.
+    /// The tensor that the rows are, in a checkpoint; of a table in pieces the pattern, of an
+    /// archive the name of the array.
     pub tensor: Option<String>,
     /// The number of tensors that the rows lie in; 1 but for a table in pieces.
     pub pieces: usize,
@@ -37,6 +38,8 @@ pub struct TableInfo {
     pub file_id: Option<[u8; 16]>,
     /// True where block sums are there for `verify`.
     pub checksums: bool,
+    /// The rows that lie first, in an order of their own; 0 where all lie by their ids.
+    pub placed_rows: u64,
     /// What follows the rows of an `.emb` file.
     pub sections: Vec<SectionInfo>,
     /// The file of the checkpoint that the tokens come from.

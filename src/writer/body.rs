@@ -7,9 +7,9 @@ use byteorder::{LittleEndian, WriteBytesExt};
 
 use super::options::Sizes;
 use super::spool::Spool;
-use super::temporary::Temporary;
 use crate::checks::{BLOCK_BYTES, BlockSummer, SectionSum, seed_of};
 use crate::format::{Header, ROWS_OFFSET, Section, SectionKind, align_up, encode_trailer};
+use crate::publish::Temporary;
 
 /// Zeros, to pad with.
 static ZEROS: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];

@@ -140,8 +140,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::operations::Operations;
     use super::*;
+    use crate::publish::Operations;
 
     proptest! {
         #[test]

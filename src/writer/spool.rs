@@ -6,8 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::operations::Operations;
-use super::system;
+use crate::publish::{Operations, read_exact_at};
 
 /// The bytes read back at once.
 const PIECE: usize = 1 << 20;
@@ -53,7 +52,7 @@ impl Spool {
         let in_file = usize::try_from(left).unwrap_or(usize::MAX).min(out.len());
         let (file_part, memory_part) = out.split_at_mut(in_file);
         if let (Some(file), false) = (&self.file, file_part.is_empty()) {
-            system::read_exact_at(file, file_part, offset)?;
+            read_exact_at(file, file_part, offset)?;
         }
         if memory_part.is_empty() {
             return Ok(());
@@ -73,7 +72,7 @@ impl Spool {
             while offset < self.spilled {
                 let left = usize::try_from(self.spilled - offset).unwrap_or(usize::MAX);
                 let piece = &mut piece[..left.min(PIECE)];
-                system::read_exact_at(file, piece, offset)?;
+                read_exact_at(file, piece, offset)?;
                 out.write_all(piece)?;
                 offset += piece.len() as u64;
             }

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use byteorder::{ByteOrder, LittleEndian, WriteBytesExt};
 
 use super::body::Body;
-use super::operations::Operations;
+
 use super::options::Sizes;
 use super::sort::{PairReader, PairSorter, write_pair};
 use super::spool::Spool;
 use crate::format::SectionKind;
+use crate::publish::Operations;
 use crate::tokens::{IndexBuilder, token_hash};
 
 /// Tokens put aside until the rows are written.

@@ -3,6 +3,7 @@
 mod blocks;
 mod convert;
 mod copy;
+mod dot;
 mod lanes;
 mod large;
 mod quantized;
@@ -13,4 +14,5 @@ mod wide;
 
 pub(super) use convert::decoder;
 pub(super) use copy::{prefetch, stream_copy, stream_fence};
+pub(super) use dot::multiplier;
 pub(super) use sum::joiner;

@@ -2,9 +2,13 @@
 
 use half::{bf16, f16};
 
-use crate::codec::sum::Join;
+use super::copy::{LINE, prefetch};
+use crate::codec::sum::{Group, Join};
 use crate::codec::{Decode, Encoding, JoinRows, Recipe, RowParts};
 use crate::dtype::{DType, Element};
+
+/// The cache lines of a row that are asked for at once.
+const MOST_LINES: usize = 4096 / LINE;
 
 /// Where the numbers of a row go.
 enum Sink<'a> {
@@ -31,18 +35,15 @@ fn decode<K: Kernel, O: Element>(recipe: Recipe, row: RowParts<'_>, out: &mut [O
     K::run(recipe.encoding, row, sink);
 }
 
-fn join<K: Kernel>(
-    recipe: Recipe,
-    join: Join,
-    rows: &[RowParts<'_>],
-    weights: &[f32],
-    sums: &mut [f32],
-) {
-    for (index, row) in rows.iter().enumerate() {
+fn join<K: Kernel>(recipe: Recipe, join: Join, group: Group<'_>, sums: &mut [f32]) {
+    for (index, row) in group.rows.iter().enumerate() {
+        if let Some(row) = group.coming.get(index) {
+            prefetch(row, MOST_LINES);
+        }
         let sink = match join {
             // A product with 1 is the number itself.
             Join::Add => Sink::Add(sums, 1.0),
-            Join::AddWeighted => Sink::Add(sums, weights[index]),
+            Join::AddWeighted => Sink::Add(sums, group.weights[index]),
             Join::Max => Sink::Max(sums),
         };
         K::run(recipe.encoding, *row, sink);
@@ -348,13 +349,16 @@ mod tests {
                 let rows: Vec<_> =
                     (0..random.below(9)).map(|_| row(&mut random, encoding, dim)).collect();
                 let rows: Vec<RowParts<'_>> = rows.iter().map(parts).collect();
+                let coming: Vec<&[u8]> = rows.iter().map(|row| row.values).take(5).collect();
+                let weights = &weights[..rows.len()];
+                let group = Group { rows: &rows, weights, coming: &coming };
                 let recipe = Recipe::of(encoding, Kernels::Portable);
                 for join in [Join::Add, Join::AddWeighted, Join::Max] {
                     let mut expected = vec![join.start(); dim];
-                    twin(recipe, join, &rows, &weights[..rows.len()], &mut expected);
+                    twin(recipe, join, group, &mut expected);
                     for fast in levels.into_iter().flatten() {
                         let mut got = vec![join.start(); dim];
-                        fast(recipe, join, &rows, &weights[..rows.len()], &mut got);
+                        fast(recipe, join, group, &mut got);
                         assert!(bits(&got) == bits(&expected), "{encoding:?} {join:?} x {dim}");
                     }
                 }

@@ -1,5 +1,6 @@
 //! Tests over whole files and directories.
 
+mod arrays;
 mod gguf;
 mod headers;
 mod models;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::super::{FoundTable, SourceOptions, from_stored, list_tensors, open};
+use super::super::{FoundTable, NpyHeader, SourceOptions, from_stored, list_tensors, open};
 use super::{stored, tensors};
 use crate::dtype::DType;
 use crate::error::{Error, Place, Result};
@@ -52,7 +52,7 @@ fn open_at(path: &Path) -> Result<FoundTable> {
 
 fn refused(result: Result<FoundTable>) -> Error {
     match result {
-        Ok(found) => panic!("opened {}", found.tensor),
+        Ok(found) => panic!("opened {:?}", found.tensor),
         Err(error) => error,
     }
 }
@@ -77,7 +77,7 @@ fn a_file_in_memory_is_opened() {
     let bytes = tensors(&[("x", "U8", &[1]), (EMBED, "BF16", &[5, 3]), ("y", "F32", &[2, 2, 2])]);
     let found = from_stored(stored(&bytes), &SourceOptions::default()).unwrap();
     assert_eq!(
-        (found.format, found.tensor.as_str(), found.dtype),
+        (found.format, found.tensor.as_deref().unwrap(), found.dtype),
         ("safetensors", EMBED, DType::BF16)
     );
     assert_eq!((found.layout.vocab, found.layout.dim), (5, 3));
@@ -145,7 +145,7 @@ fn a_lone_file_is_opened_with_its_tokens_beside_it() {
 #[test]
 fn the_files_of_a_directory_are_tried_in_order() {
     let dir = Dir::new();
-    let name = |dir: &Dir| dir.open().unwrap().tensor;
+    let name = |dir: &Dir| dir.open().unwrap().tensor.unwrap();
     dir.add(
         "0_StaticEmbedding/model.safetensors",
         tensors(&[("embedding.weight", "F32", &[2, 2])]),
@@ -153,7 +153,7 @@ fn the_files_of_a_directory_are_tried_in_order() {
     dir.add("0_StaticEmbedding/tokenizer.json", "{}");
     dir.add("tokenizer.json", "{}");
     let found = dir.open().unwrap();
-    assert_eq!(found.tensor, "embedding.weight");
+    assert_eq!(found.tensor.unwrap(), "embedding.weight");
     assert_eq!(found.tokenizer.unwrap(), dir.path().join("0_StaticEmbedding/tokenizer.json"));
     dir.add("other.safetensors", tensors(&[("wte.weight", "F32", &[2, 2])]));
     dir.add("._other.safetensors", "a fork of another system");
@@ -163,7 +163,7 @@ fn the_files_of_a_directory_are_tried_in_order() {
     dir.index(&json!({ "shared.weight": "s.safetensors" }));
     dir.add("s.safetensors", tensors(&[("shared.weight", "F32", &[2, 2])]));
     let found = dir.open().unwrap();
-    assert_eq!(found.tensor, "shared.weight");
+    assert_eq!(found.tensor.unwrap(), "shared.weight");
     assert_eq!(found.tokenizer.unwrap(), dir.path().join("tokenizer.json"));
 }
 
@@ -178,10 +178,7 @@ fn a_directory_without_a_table_says_what_it_looked_for() {
         "{reason}"
     );
     dir.add("table.npy", "x");
-    assert!(
-        no_table(dir.refusal())
-            .contains("only table.npy, which this version of embmap cannot read yet")
-    );
+    assert!(no_table(dir.refusal()).contains("no embeddings.npy, only table.npy; give the path"));
     dir.add("b.gguf", "x");
     assert!(dir.refusal().to_string().contains("not a valid gguf file"), "{}", dir.refusal());
     dir.add("a.gguf", "x");
@@ -203,12 +200,30 @@ fn a_file_of_another_kind_says_the_way_out() {
     let reason = |name: &str, bytes: &[u8]| no_table(refused(open_at(&dir.add(name, bytes))));
     assert!(reason("model.pt", b"PK\x03\x04").contains("pickle"));
     assert!(reason("noname", b"\x80\x02}q").contains("pickle"));
-    assert!(reason("x", b"\x93NUMPY\x01\0").contains("cannot read yet"));
-    assert!(reason("x.npy", b"\x93NUMPY").contains("cannot read yet"));
-    assert!(reason("x.txt", b"hello").contains("expected a safetensors or GGUF file"));
-    assert!(reason("x", b"").contains("expected a safetensors or GGUF file"));
-    let broken = refused(open_at(&dir.add("x.safetensors", b"hello")));
-    assert!(matches!(broken, Error::Foreign { format: "safetensors", .. }));
+    assert!(reason("x.txt", b"hello").contains("expected a safetensors, GGUF, npy or npz file"));
+    assert!(reason("x", b"").contains("expected a safetensors, GGUF, npy or npz file"));
+    for (name, format) in [("x.safetensors", "safetensors"), ("x.npy", "npy"), ("x.npz", "zip")] {
+        let broken = refused(open_at(&dir.add(name, b"hello")));
+        assert!(matches!(broken, Error::Foreign { format: found, .. } if found == format));
+    }
+}
+
+#[test]
+fn an_array_in_a_directory_comes_last_and_has_its_tokens_beside_it() {
+    let dir = Dir::new();
+    let mut array = Vec::new();
+    NpyHeader::of_rows(DType::F32, 2, 1).write_to(&mut array).unwrap();
+    array.extend([0; 8]);
+    dir.add("other.npy", "x");
+    let path = dir.add("embeddings.npy", &array);
+    assert!(dir.open().unwrap().tokens.is_none());
+    let tokens = dir.add("vocab.txt", "a\nb\n");
+    assert_eq!(dir.open().unwrap().tokens, Some(tokens));
+    // By itself an array is not a model's: what lies beside it may be of another.
+    assert!(open_at(&path).unwrap().tokens.is_none());
+    assert!(matches!(refused(open(dir.path(), &named("x"))), Error::InvalidOption { .. }));
+    dir.add("model.safetensors", small());
+    assert_eq!(dir.open().unwrap().format, "safetensors");
 }
 
 #[test]
@@ -219,7 +234,7 @@ fn only_the_shard_that_is_needed_is_opened() {
     let found = dir.open().unwrap();
     assert_eq!(found.files[0].path(), dir.path().join("b.safetensors"));
     let index = dir.path().join(INDEX);
-    assert_eq!(open_at(&index).unwrap().tensor, EMBED);
+    assert_eq!(open_at(&index).unwrap().tensor.unwrap(), EMBED);
     let error = refused(open(dir.path(), &named("x")));
     assert!(
         matches!(&error, Error::Io { operation: "open", path, .. } if path.ends_with("absent.safetensors")),
@@ -271,7 +286,7 @@ fn a_form_is_looked_for_in_every_shard() {
     let Error::Tensor { candidates, .. } = dir.refusal() else { panic!() };
     assert_eq!(candidates, ["b [9, 3] f32", "a [7, 3] f32"]);
     dir.add("config.json", r#"{"vocab_size":7,"hidden_size":3}"#);
-    assert_eq!(dir.open().unwrap().tensor, "a");
+    assert_eq!(dir.open().unwrap().tensor.unwrap(), "a");
     dir.add("config.json", "{");
     assert!(matches!(dir.refusal(), Error::Foreign { format: "config.json", .. }));
 }
@@ -346,7 +361,7 @@ mod links {
         let dir = Dir::new();
         dir.add("deep/real", small());
         symlink("deep/real", dir.path().join("model.safetensors")).unwrap();
-        assert_eq!(dir.open().unwrap().tensor, EMBED);
+        assert_eq!(dir.open().unwrap().tensor.unwrap(), EMBED);
     }
 
     #[test]
@@ -363,9 +378,9 @@ mod links {
             }
             other => panic!("{other}"),
         }
-        assert_eq!(open(dir.path(), &following()).unwrap().tensor, EMBED);
+        assert_eq!(open(dir.path(), &following()).unwrap().tensor.unwrap(), EMBED);
         assert_eq!(
-            open_at(&link).unwrap().tensor,
+            open_at(&link).unwrap().tensor.unwrap(),
             EMBED,
             "a link that the caller names is the caller's"
         );
@@ -418,11 +433,11 @@ mod links {
         fs::create_dir_all(snapshot.join("0_StaticEmbedding")).unwrap();
         let link = snapshot.join("model.safetensors");
         symlink("../../blobs/abc", &link).unwrap();
-        assert_eq!(open_at(&snapshot).unwrap().tensor, EMBED);
+        assert_eq!(open_at(&snapshot).unwrap().tensor.unwrap(), EMBED);
         let alias = cache.path().join("alias");
         symlink(&snapshot, &alias).unwrap();
         assert_eq!(
-            open_at(&alias).unwrap().tensor,
+            open_at(&alias).unwrap().tensor.unwrap(),
             EMBED,
             "the caller may reach the directory by a link"
         );
@@ -432,8 +447,8 @@ mod links {
         fs::remove_file(&link).unwrap();
         symlink("../../../blobs/abc", snapshot.join("0_StaticEmbedding/model.safetensors"))
             .unwrap();
-        assert_eq!(open_at(&snapshot).unwrap().tensor, EMBED);
-        assert_eq!(open_at(&snapshot.join("0_StaticEmbedding")).unwrap().tensor, EMBED);
+        assert_eq!(open_at(&snapshot).unwrap().tensor.unwrap(), EMBED);
+        assert_eq!(open_at(&snapshot.join("0_StaticEmbedding")).unwrap().tensor.unwrap(), EMBED);
     }
 
     #[test]

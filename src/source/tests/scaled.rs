@@ -30,7 +30,7 @@ fn refusal(result: Result<FoundTable>) -> (String, String) {
     match result {
         Err(Error::TensorForm { tensor, reason, .. }) => (tensor, reason),
         Err(other) => panic!("{other}"),
-        Ok(found) => panic!("opened {} as {:?}", found.tensor, found.codec),
+        Ok(found) => panic!("opened {:?} as {:?}", found.tensor, found.codec),
     }
 }
 

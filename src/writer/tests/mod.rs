@@ -10,11 +10,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::operations::{Operation, Operations};
 use super::options::{Sizes, WriteOptions};
 use super::table_writer::{TableWriter, Written};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::publish::{Operation, Operations};
 
 /// So little memory that every bound is met.
 const TINY: Sizes = Sizes { buffer: 1, spool: 256, run: 7 };

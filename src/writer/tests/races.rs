@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::fs::FileExt;
 use std::sync::Barrier;
 
-use super::super::system::Directory;
 use super::*;
+use crate::publish::Directory;
 
 #[test]
 fn of_two_writers_of_a_new_file_one_wins() {

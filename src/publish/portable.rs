@@ -7,28 +7,28 @@ use std::path::{Path, PathBuf};
 
 /// Files have no mode that the writer keeps.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Mode;
+pub(crate) struct Mode;
 
 /// The mode of a new file.
-pub(super) const NEW_FILE: Mode = Mode;
+pub(crate) const NEW_FILE: Mode = Mode;
 
-pub(super) fn interim_mode(last: Mode) -> Mode {
+pub(crate) fn interim_mode(last: Mode) -> Mode {
     last
 }
 
 /// The path of a directory.
-pub(super) struct Directory(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
 /// What stands at a name.
-pub(super) struct Status {
+pub(crate) struct Status {
     /// What it is, where it is not a regular file.
-    pub(super) other_kind: Option<&'static str>,
+    pub(crate) other_kind: Option<&'static str>,
     /// Its permission bits.
-    pub(super) mode: Mode,
+    pub(crate) mode: Mode,
 }
 
 impl Directory {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         if fs::metadata(path)?.is_dir() {
             Ok(Directory(path.to_path_buf()))
         } else {
@@ -37,7 +37,7 @@ impl Directory {
     }
 
     /// What stands at a name, without following a link.
-    pub(super) fn status(&self, name: &OsStr) -> io::Result<Option<Status>> {
+    pub(crate) fn status(&self, name: &OsStr) -> io::Result<Option<Status>> {
         match fs::symlink_metadata(self.0.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             status => {
@@ -49,16 +49,16 @@ impl Directory {
     }
 
     /// Creates a file that was not there.
-    pub(super) fn create(&self, name: &OsStr, _: Mode) -> io::Result<File> {
+    pub(crate) fn create(&self, name: &OsStr, _: Mode) -> io::Result<File> {
         OpenOptions::new().write(true).create_new(true).open(self.0.join(name))
     }
 
-    pub(super) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         fs::rename(self.0.join(from), self.0.join(to))
     }
 
     /// Renames, or fails where `to` exists.
-    pub(super) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         match fs::hard_link(self.0.join(from), self.0.join(to)) {
             Ok(()) => {
                 // The new name is complete; a name left over does not make it less so.
@@ -71,34 +71,34 @@ impl Directory {
         }
     }
 
-    pub(super) fn unlink(&self, name: &OsStr) -> io::Result<()> {
+    pub(crate) fn unlink(&self, name: &OsStr) -> io::Result<()> {
         fs::remove_file(self.0.join(name))
     }
 
     /// A directory cannot be flushed by its path; the file system's journal does it.
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as on Unix")]
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         Ok(())
     }
 }
 
 /// Has the file system set space aside.
-pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+pub(crate) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
-pub(super) fn set_mode(_: &File, _: Mode) -> io::Result<()> {
+pub(crate) fn set_mode(_: &File, _: Mode) -> io::Result<()> {
     Ok(())
 }
 
 #[cfg(windows)]
-pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_write(file, bytes, offset)
 }
 
 #[cfg(windows)]
-pub(super) fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> io::Result<()> {
+pub(crate) fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !out.is_empty() {
         match std::os::windows::fs::FileExt::seek_read(file, out, offset) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),

@@ -1,4 +1,4 @@
-//! The one door through which the writer changes the file system.
+//! The one door through which files are made.
 //!
 //! A hook in front of it lets tests record what is done, and make any of it fail.
 
@@ -14,7 +14,7 @@ use super::system::{self, Directory, Mode};
 /// One change to the file system, about to be made.
 #[derive(Debug, Clone, Copy)]
 #[allow(dead_code, reason = "only hooks look at what they are handed, and not at all of it")]
-pub(super) enum Operation<'a> {
+pub(crate) enum Operation<'a> {
     CreateTemporary,
     Allocate,
     Write { offset: u64, bytes: &'a [u8] },
@@ -28,21 +28,21 @@ pub(super) enum Operation<'a> {
 }
 
 /// Called before each operation: fails it, or says how many bytes of a write are made.
-pub(super) type Hook = dyn Fn(Operation<'_>) -> io::Result<usize> + Send + Sync;
+pub(crate) type Hook = dyn Fn(Operation<'_>) -> io::Result<usize> + Send + Sync;
 
 /// Makes the changes, and calls the hook before each.
 #[derive(Clone, Default)]
-pub(super) struct Operations {
+pub(crate) struct Operations {
     hook: Option<Arc<Hook>>,
 }
 
 impl Operations {
     #[cfg(test)]
-    pub(super) fn hooked(hook: Arc<Hook>) -> Self {
+    pub(crate) fn hooked(hook: Arc<Hook>) -> Self {
         Operations { hook: Some(hook) }
     }
 
-    pub(super) fn create_temporary(
+    pub(crate) fn create_temporary(
         &self,
         directory: &Directory,
         name: &OsStr,
@@ -52,38 +52,38 @@ impl Operations {
         directory.create(name, mode)
     }
 
-    pub(super) fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
+    pub(crate) fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
         self.before(Operation::Allocate)?;
         system::allocate(file, bytes)
     }
 
-    pub(super) fn write(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_all(file, offset, bytes, |offset, bytes| Operation::Write { offset, bytes })
     }
 
-    pub(super) fn create_spool(&self, directory: &Path) -> io::Result<File> {
+    pub(crate) fn create_spool(&self, directory: &Path) -> io::Result<File> {
         self.before(Operation::CreateSpool)?;
         tempfile::tempfile_in(directory)
     }
 
-    pub(super) fn write_spool(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write_spool(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_all(file, offset, bytes, |_, bytes| Operation::WriteSpool { bytes })
     }
 
-    pub(super) fn set_mode(&self, file: &File, mode: Mode) -> io::Result<()> {
+    pub(crate) fn set_mode(&self, file: &File, mode: Mode) -> io::Result<()> {
         self.before(Operation::SetMode)?;
         system::set_mode(file, mode)
     }
 
     /// Flushes the file, once: after a failed flush the kernel may count lost pages as
     /// written, so a second one that succeeds would mean nothing.
-    pub(super) fn sync_file(&self, file: &File) -> io::Result<()> {
+    pub(crate) fn sync_file(&self, file: &File) -> io::Result<()> {
         self.before(Operation::SyncFile)?;
         file.sync_all()
     }
 
     /// Renames within the directory; unless `replace`, fails where `to` exists.
-    pub(super) fn rename(
+    pub(crate) fn rename(
         &self,
         directory: &Directory,
         from: &OsStr,
@@ -94,12 +94,12 @@ impl Operations {
         if replace { directory.rename(from, to) } else { directory.rename_new(from, to) }
     }
 
-    pub(super) fn sync_directory(&self, directory: &Directory) -> io::Result<()> {
+    pub(crate) fn sync_directory(&self, directory: &Directory) -> io::Result<()> {
         self.before(Operation::SyncDirectory)?;
         directory.sync()
     }
 
-    pub(super) fn unlink(&self, directory: &Directory, name: &OsStr) -> io::Result<()> {
+    pub(crate) fn unlink(&self, directory: &Directory, name: &OsStr) -> io::Result<()> {
         self.before(Operation::Unlink)?;
         directory.unlink(name)
     }

@@ -7,38 +7,38 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-pub(super) use rustix::fs::Mode;
+pub(crate) use rustix::fs::Mode;
 use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
 
 /// The mode of a new file, before the umask takes its part.
-pub(super) const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
+pub(crate) const NEW_FILE: Mode = Mode::from_raw_mode(0o666);
 
 /// The mode to write a file with that will get the mode `last`: nobody reads it meanwhile
-/// who may not read it then, and the writer itself can read it back.
-pub(super) fn interim_mode(last: Mode) -> Mode {
+/// who may not read it then, and who writes it can read it back.
+pub(crate) fn interim_mode(last: Mode) -> Mode {
     (last & NEW_FILE) | Mode::RUSR | Mode::WUSR
 }
 
 /// An open directory.
-pub(super) struct Directory(File);
+pub(crate) struct Directory(File);
 
 /// What stands at a name.
-pub(super) struct Status {
+pub(crate) struct Status {
     /// What it is, where it is not a regular file.
-    pub(super) other_kind: Option<&'static str>,
+    pub(crate) other_kind: Option<&'static str>,
     /// Its permission bits.
-    pub(super) mode: Mode,
+    pub(crate) mode: Mode,
 }
 
 impl Directory {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Directory(rustix::fs::open(path, flags, Mode::empty())?.into()))
     }
 
     /// What stands at a name, without following a link.
-    pub(super) fn status(&self, name: &OsStr) -> io::Result<Option<Status>> {
+    pub(crate) fn status(&self, name: &OsStr) -> io::Result<Option<Status>> {
         let status = match rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
             status => status?,
@@ -56,18 +56,18 @@ impl Directory {
     }
 
     /// Creates a file that was not there, under the umask.
-    pub(super) fn create(&self, name: &OsStr, mode: Mode) -> io::Result<File> {
+    pub(crate) fn create(&self, name: &OsStr, mode: Mode) -> io::Result<File> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.0, name, flags, mode)?.into())
     }
 
-    pub(super) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
     }
 
     /// Renames, or fails where `to` exists.
-    pub(super) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
         {
             use rustix::fs::{RenameFlags, renameat_with};
@@ -83,7 +83,7 @@ impl Directory {
     /// A second name that must be new, then the first one taken away: as atomic, on every
     /// file system that has links. Where there are none, a look before the rename is all
     /// that is left.
-    pub(super) fn rename_new_by_link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub(crate) fn rename_new_by_link(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         match rustix::fs::linkat(&self.0, from, &self.0, to, AtFlags::empty()) {
             Ok(()) => {
                 // The new name is complete; a name left over does not make it less so.
@@ -96,17 +96,17 @@ impl Directory {
         }
     }
 
-    pub(super) fn unlink(&self, name: &OsStr) -> io::Result<()> {
+    pub(crate) fn unlink(&self, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?)
     }
 
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         self.0.sync_all()
     }
 }
 
 /// Has the file system set space aside, where it can.
-pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+pub(crate) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         use rustix::fs::{FallocateFlags, fallocate};
@@ -123,14 +123,14 @@ pub(super) fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     }
 }
 
-pub(super) fn set_mode(file: &File, mode: Mode) -> io::Result<()> {
+pub(crate) fn set_mode(file: &File, mode: Mode) -> io::Result<()> {
     Ok(rustix::fs::fchmod(file, mode)?)
 }
 
-pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
     file.write_at(bytes, offset)
 }
 
-pub(super) fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> io::Result<()> {
+pub(crate) fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> io::Result<()> {
     file.read_exact_at(out, offset)
 }

@@ -23,7 +23,7 @@ const LONGEST_NAME: usize = 255;
 const ATTEMPTS: usize = 64;
 
 /// A sibling of the destination; removed when dropped, unless it was published.
-pub(super) struct Temporary {
+pub(crate) struct Temporary {
     destination: Destination,
     name: OsString,
     file: File,
@@ -36,7 +36,7 @@ pub(super) struct Temporary {
 
 impl Temporary {
     /// Checks the destination and creates a temporary next to it.
-    pub(super) fn create(path: &Path, replace: bool, operations: Operations) -> Result<Self> {
+    pub(crate) fn create(path: &Path, replace: bool, operations: Operations) -> Result<Self> {
         let destination = Destination::open(path, replace)?;
         let old_mode = destination.check()?;
         let mode = old_mode.map_or(NEW_FILE, interim_mode);
@@ -46,35 +46,35 @@ impl Temporary {
         Ok(Temporary { destination, name, file, old_mode, operations, process, published: false })
     }
 
-    pub(super) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
-    pub(super) fn operations(&self) -> &Operations {
+    pub(crate) fn operations(&self) -> &Operations {
         &self.operations
     }
 
     /// The path as the caller gave it.
-    pub(super) fn destination_path(&self) -> &Path {
+    pub(crate) fn destination_path(&self) -> &Path {
         self.destination.path()
     }
 
     /// The directory that the file and its spools lie in.
-    pub(super) fn directory_path(&self) -> &Path {
+    pub(crate) fn directory_path(&self) -> &Path {
         self.destination.parent()
     }
 
     /// The path of the file as long as it is not published.
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.destination.parent().join(&self.name)
     }
 
-    pub(super) fn error(&self, operation: &'static str, source: io::Error) -> Error {
+    pub(crate) fn error(&self, operation: &'static str, source: io::Error) -> Error {
         self.destination.error(operation, source)
     }
 
     /// Flushes the file, gives it its name, and flushes the directory.
-    pub(super) fn publish(mut self) -> Result<()> {
+    pub(crate) fn publish(mut self) -> Result<()> {
         let (destination, operations) = (&self.destination, &self.operations);
         // Something may have come to stand there since the first look.
         if let Some(mode) = destination.check()?.or(self.old_mode) {
@@ -148,7 +148,7 @@ fn shortened(name: &OsStr, most: usize) -> OsString {
 }
 
 /// Fills bytes from the system's random source.
-pub(super) fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
+pub(crate) fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
     getrandom::fill(bytes).map_err(|error| {
         let code = error.raw_os_error().map(io::Error::from_raw_os_error);
         code.unwrap_or_else(|| io::Error::other(error.to_string()))
