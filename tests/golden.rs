@@ -28,6 +28,7 @@ struct Golden {
     tokens: Vec<Option<&'static str>>,
     tokenizer: Option<&'static str>,
     metadata: Option<&'static str>,
+    norms: bool,
 }
 
 fn goldens() -> Vec<Golden> {
@@ -49,6 +50,12 @@ fn goldens() -> Vec<Golden> {
     let bf16s: Vec<bf16> =
         (0u16..40 * 33).map(|i| bf16::from_bits(i.wrapping_mul(50_021))).collect();
     let f64s: Vec<f64> = (0u32..6).map(|i| f64::from(i).exp() / 3.0).collect();
+    // A row of zeros, one with an infinity, one with a NaN.
+    let mut normed: Vec<bf16> = (0u16..60 * 19)
+        .map(|i| bf16::from_bits(0x3000 + i.wrapping_mul(40_503) % 0x1800 | i << 15))
+        .collect();
+    normed[2 * 19..3 * 19].fill(bf16::ZERO);
+    (normed[5 * 19 + 3], normed[6 * 19]) = (bf16::NEG_INFINITY, bf16::NAN);
     vec![
         Golden {
             name: "f32.emb",
@@ -59,6 +66,7 @@ fn goldens() -> Vec<Golden> {
             tokens: vec![],
             tokenizer: None,
             metadata: None,
+            norms: false,
         },
         Golden {
             name: "f16-tokens.emb",
@@ -79,6 +87,7 @@ fn goldens() -> Vec<Golden> {
             ],
             tokenizer: Some(r#"{"version":"1.0","model":{"type":"WordLevel","vocab":{}}}"#),
             metadata: Some(r#"{"licence":"CC0-1.0","source":{"format":"made by hand"}}"#),
+            norms: false,
         },
         Golden {
             name: "bf16-align64.emb",
@@ -89,6 +98,7 @@ fn goldens() -> Vec<Golden> {
             tokens: vec![Some("only one token")],
             tokenizer: None,
             metadata: None,
+            norms: false,
         },
         Golden {
             name: "f64.emb",
@@ -99,6 +109,7 @@ fn goldens() -> Vec<Golden> {
             tokens: vec![],
             tokenizer: None,
             metadata: Some("{}"),
+            norms: false,
         },
         Golden {
             name: "no-rows.emb",
@@ -109,6 +120,18 @@ fn goldens() -> Vec<Golden> {
             tokens: vec![],
             tokenizer: None,
             metadata: None,
+            norms: false,
+        },
+        Golden {
+            name: "norms.emb",
+            dtype: DType::BF16,
+            dim: 19,
+            align: None,
+            rows: bytemuck::cast_slice(&normed).to_vec(),
+            tokens: vec![],
+            tokenizer: None,
+            metadata: None,
+            norms: true,
         },
     ]
 }
@@ -133,7 +156,7 @@ impl Golden {
         if let Some(json) = self.metadata {
             options = options.metadata(json);
         }
-        let mut writer = options.create(path).unwrap();
+        let mut writer = options.norms(self.norms).create(path).unwrap();
         for token in &self.tokens {
             writer.push_token(*token).unwrap();
         }
@@ -182,6 +205,8 @@ fn the_reader_finds_in_golden_files_what_went_in() {
         }
         assert_eq!(table.tokenizer_json().unwrap().as_deref(), golden.tokenizer);
         assert_eq!(table.metadata().unwrap().as_deref(), golden.metadata);
+        let norms = table.info().sections.iter().any(|section| section.name == "norms");
+        assert_eq!(norms, golden.norms, "{}", golden.name);
         assert!(table.verify().unwrap().is_sound(), "{}", golden.name);
     }
 }
@@ -221,6 +246,7 @@ fn an_independent_reader_finds_the_same() {
             .map(|token| golden.tokens.iter().position(|other| *other == Some(*token)).unwrap())
             .collect();
         assert_eq!(found["ids"], serde_json::json!(lowest));
+        assert_eq!(found["norms"].is_array(), golden.norms, "{}", golden.name);
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) enum SectionKind {
     TokenIndex = 4,
     Tokenizer = 5,
     Metadata = 6,
+    Norms = 8,
     BlockSums = 9,
 }
 
@@ -81,10 +82,11 @@ impl Section {
 }
 
 /// Reads the used entries of the directory and checks everything that can be checked
-/// without the sections themselves. `rows_end` is where the rows end.
+/// without the sections themselves. `rows_end` is where the rows end, `vocab` their number.
 pub(super) fn parse_sections(
     entries: &[u8],
     rows_end: u64,
+    vocab: u64,
     checksums: bool,
 ) -> Result<Vec<Section>, FormatError> {
     let mut sections: Vec<Section> = Vec::new();
@@ -114,6 +116,7 @@ pub(super) fn parse_sections(
     }
     check_texts(&sections)?;
     check_tokens(&sections)?;
+    check_norms(&sections, vocab)?;
     check_block_sums(&sections, checksums)?;
     Ok(sections)
 }
@@ -187,6 +190,16 @@ fn check_tokens(sections: &[Section]) -> Result<(), FormatError> {
     Ok(())
 }
 
+fn check_norms(sections: &[Section], vocab: u64) -> Result<(), FormatError> {
+    match find(sections, SectionKind::Norms) {
+        Some((index, norms)) if Some(norms.bytes) != vocab.checked_mul(4) => {
+            let rule = "there is one norm of 4 bytes for each row";
+            Err(FormatError::SectionRule { index, kind: norms.kind, rule })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_block_sums(sections: &[Section], checksums: bool) -> Result<(), FormatError> {
     let kind = SectionKind::BlockSums.code();
     match (find(sections, SectionKind::BlockSums), checksums) {
@@ -237,7 +250,7 @@ mod tests {
                 let section = Section { kind: kind.code(), offset: ROWS_OFFSET, bytes, sum: 0 };
                 let mut entry = [0; SECTION_BYTES];
                 section.encode(&mut entry);
-                parse_sections(&entry, ROWS_OFFSET, false)
+                parse_sections(&entry, ROWS_OFFSET, 0, false)
             };
             assert!(parse(most).is_ok());
             let refused = parse(most + 1);

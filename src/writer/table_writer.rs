@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::body::{Body, SectionWriter};
 use super::check::check;
+use super::norms::NormSpool;
 use super::options::{Sizes, WriteOptions};
 use super::tokens::TokenSpool;
 use crate::codec::Loss;
@@ -74,6 +75,7 @@ struct State {
     vocab: u64,
     body: Body,
     tokens: Option<TokenSpool>,
+    norms: Option<NormSpool>,
     sizes: Sizes,
     /// The tokenizer and the metadata.
     sections: [Option<Vec<u8>>; 2],
@@ -138,9 +140,26 @@ impl TableWriter {
         sections: [Option<Vec<u8>>; 2],
         sizes: Sizes,
     ) -> Self {
-        let state =
-            State { shape, announced, file_id, vocab: 0, body, tokens: None, sizes, sections };
+        let state = State {
+            shape,
+            announced,
+            file_id,
+            vocab: 0,
+            body,
+            tokens: None,
+            norms: None,
+            sizes,
+            sections,
+        };
         TableWriter { path, state: Some(Box::new(state)) }
+    }
+
+    /// The same, finding the norms of rows as they pass.
+    pub(super) fn finding_norms(mut self) -> Self {
+        if let Some(state) = &mut self.state {
+            state.norms = Some(NormSpool::new(&state.shape.form, &state.body, state.sizes));
+        }
+        self
     }
 
     /// Adds rows: any whole number of them, one after the other, of the table's own dtype.
@@ -288,10 +307,15 @@ impl State {
         }
         self.shape.rows_end(vocab)?;
         let padding = row_stride - row_bytes;
+        let row_bytes = usize::try_from(row_bytes).unwrap_or(usize::MAX);
+        if let Some(norms) = &mut self.norms {
+            norms
+                .push(rows, row_bytes)
+                .map_err(|source| Error::io("put aside the norms of", path, source))?;
+        }
         let appended = if padding == 0 {
             self.body.append(rows)
         } else {
-            let row_bytes = usize::try_from(row_bytes).unwrap_or(usize::MAX);
             rows.chunks_exact(row_bytes).try_for_each(|row| {
                 self.body.append(row)?;
                 self.body.append_zeros(padding)
@@ -336,6 +360,9 @@ impl State {
                 let section = |section: &mut SectionWriter<'_>| section.write_all(&bytes);
                 self.body.section(*kind, section).map_err(failed)?;
             }
+        }
+        if let Some(norms) = self.norms.take() {
+            norms.write_to(&mut self.body).map_err(failed)?;
         }
         let header = Header {
             version_minor: VERSION_MINOR,
