@@ -9,6 +9,7 @@ mod dtype;
 mod error;
 mod gather;
 mod ids;
+mod nearest;
 mod numpy;
 mod open;
 mod outputs;

@@ -102,6 +102,13 @@ impl Opening {
     }
 }
 
+/// A path that holds wherever the process goes. What is no path of the file system, as the name of
+/// a model in a cache, stays as it is.
+fn absolute(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).ok().filter(|_| path.exists());
+    absolute.unwrap_or_else(|| path.to_path_buf())
+}
+
 fn unknown(option: &str, found: &str, expected: &str) -> PyErr {
     PyValueError::new_err(format!("{option}: expected {expected}, found {found:?}"))
 }
@@ -160,7 +167,7 @@ pub(crate) fn open(
     io_uring: bool,
 ) -> PyResult<Table> {
     let opening = Opening {
-        absolute: std::path::absolute(&path).unwrap_or_else(|_| path.clone()),
+        absolute: absolute(&path),
         path,
         tensor,
         scales,

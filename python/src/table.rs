@@ -1,17 +1,19 @@
 //! The class `embmap.Table`.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PySlice, PyTuple};
+use pyo3::types::{PySlice, PyString, PyTuple};
 
 use crate::bags;
 use crate::dtype::{numpy_dtype, parse};
 use crate::error::{closed, raised};
 use crate::gather::{self, usual_dtype};
 use crate::ids::{self, Ids, Meaning};
+use crate::nearest;
 use crate::open::Opening;
 use crate::rows::{Open, check_consumer};
 use crate::verify;
@@ -38,6 +40,32 @@ impl Table {
     fn get(&self) -> PyResult<Arc<Open>> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.as_ref().map(Arc::clone).ok_or_else(|| closed("table"))
+    }
+
+    /// Does something to all rows of a range, and looks now and then whether to stop.
+    fn piecewise(
+        &self,
+        py: Python<'_>,
+        start: u64,
+        stop: Option<u64>,
+        work: impl Fn(&embmap::Table, Range<u64>) -> embmap::Result<()> + Sync,
+    ) -> PyResult<()> {
+        /// The bytes between two looks: a fraction of a second, and more than a read.
+        const PIECE: u64 = 256 << 20;
+        let open = self.get()?;
+        let stop = stop.unwrap_or(open.table.vocab());
+        // The whole range is checked before any of it is read.
+        py.detach(|| work(&open.table, stop..stop).and_then(|()| work(&open.table, start..start)))
+            .map_err(raised)?;
+        let rows = (PIECE / open.table.row_stride().max(1)).max(1);
+        let mut next = start;
+        while next < stop {
+            let end = stop.min(next.saturating_add(rows));
+            py.detach(|| work(&open.table, next..end)).map_err(raised)?;
+            py.check_signals()?;
+            next = end;
+        }
+        Ok(())
     }
 
     /// The library's table, for `embmap.convert`.
@@ -146,6 +174,14 @@ impl Table {
         self.get().is_err()
     }
 
+    /// True for the tokens of the table.
+    fn __contains__(&self, token: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Ok(token) = token.cast::<PyString>() else {
+            return Err(PyTypeError::new_err("expected a token; which rows there are, len tells"));
+        };
+        Ok(self.id_of(token.py(), token.to_str()?)?.is_some())
+    }
+
     /// t[5], t[2:9], t[ids].
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let (py, open) = (key.py(), self.get()?);
@@ -159,6 +195,11 @@ impl Table {
             return Err(PyTypeError::new_err(
                 "expected ids, found a tuple; a table has rows alone: t[row][column], or \
                  t[[1, 2]] for several",
+            ));
+        }
+        if key.is_instance_of::<PyString>() {
+            return Err(PyTypeError::new_err(
+                "expected ids as integers, found a str; t[t.id_of(token)] is the row of a token",
             ));
         }
         open.copy(py, &Ids::take(key, open.meaning(true))?, None, None)
@@ -231,9 +272,7 @@ impl Table {
     /// Reads rows into the page cache, in the order of the file; all, unless said.
     #[pyo3(signature = (start=0, stop=None))]
     fn warm(&self, py: Python<'_>, start: u64, stop: Option<u64>) -> PyResult<()> {
-        let open = self.get()?;
-        let stop = stop.unwrap_or(open.table.vocab());
-        py.detach(|| open.table.warm(start..stop)).map_err(raised)
+        self.piecewise(py, start, stop, embmap::Table::warm)
     }
 
     /// Does what warm does in a thread of its own, while gathers go on; see Warming.
@@ -247,9 +286,7 @@ impl Table {
     /// Brings rows into this process's page tables too, so that their first touch costs nothing.
     #[pyo3(signature = (start=0, stop=None))]
     fn prefault(&self, py: Python<'_>, start: u64, stop: Option<u64>) -> PyResult<()> {
-        let open = self.get()?;
-        let stop = stop.unwrap_or(open.table.vocab());
-        py.detach(|| open.table.prefault(start..stop)).map_err(raised)
+        self.piecewise(py, start, stop, embmap::Table::prefault)
     }
 
     /// Takes the rows out of this process's resident set; the page cache keeps them, and
@@ -313,6 +350,29 @@ impl Table {
         let open = self.get()?;
         let encoded = py.detach(|| open.tokenizer()?.encode(text, special_tokens));
         Ok(encoded.map_err(raised)?.into_iter().map(|token| token.id).collect())
+    }
+
+    /// The k rows that are nearest to a query, the nearest first, as embmap.Nearest.
+    ///
+    /// A query is a token, an id, or a vector; a list of tokens, an array of ids or of vectors
+    /// is several, which share one reading of the table. Every row is looked at, and nothing is
+    /// approximate. metric is "cosine" or "dot". A row is no answer to itself, nor are those of
+    /// exclude, ids or tokens. progress(done, total) is called now and then.
+    #[pyo3(signature = (query, k=10, *, metric="cosine", exclude=None, threads=None, progress=None))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn nearest<'py>(
+        &self,
+        py: Python<'py>,
+        query: &Bound<'py, PyAny>,
+        k: usize,
+        metric: &str,
+        exclude: Option<&Bound<'py, PyAny>>,
+        threads: Option<usize>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let open = self.get()?;
+        let how = nearest::How { k, metric, exclude, threads, progress: progress.as_ref() };
+        nearest::nearest(py, &open.table, query, &how)
     }
 
     /// Closes the table. Arrays over it stay valid, and what they lie in is unmapped when the

@@ -255,8 +255,12 @@ def test_what_brings_rows_into_memory(table: embmap.Table) -> None:
     table.check_alive()
     with pytest.raises(IndexError):
         table.prefetch([1000])
-    with pytest.raises(IndexError):
-        table.warm(0, 1001)
+    for wrong in [(0, 1001), (1001, None), (5, 2000)]:
+        with pytest.raises(IndexError):
+            table.warm(*wrong)
+        with pytest.raises(IndexError):
+            table.prefault(*wrong)
+    table.warm(1000)
 
 
 def test_warming_in_the_background(table: embmap.Table) -> None:

@@ -280,6 +280,11 @@ def test_tokens_and_text(minilm: embmap.Table) -> None:
     assert minilm.token(cat) == "cat"
     assert minilm.token(np.int64(cat)) == "cat"
     assert minilm.id_of("no such token") is None
+    assert "cat" in minilm and "no such token" not in minilm
+    with pytest.raises(TypeError):
+        5 in minilm
+    with pytest.raises(TypeError, match="id_of"):
+        minilm["cat"]
     assert minilm.encode("the cat sat on the mat") == [2, 92, 1811, 919, 102, 92, 1990, 3]
     assert minilm.encode("the cat", special_tokens=False) == [92, 1811]
     assert minilm[minilm.encode("the cat sat")].shape == (5, 384)

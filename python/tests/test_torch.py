@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import embmap
+from test_processes import resident
 
 torch = pytest.importorskip("torch", reason="torch is not installed: its half of the wheel is not tested here")
 
@@ -255,6 +257,59 @@ def test_numpy_and_torch_share_outputs(tmp_path: Path) -> None:
     assert part.sum() == 512
     del part
     assert table[torch.arange(2000)].data_ptr() == address
+
+
+def test_a_million_calls_with_tensors_leak_nothing(tmp_path: Path) -> None:
+    table = embmap.from_numpy(torch.randn(1000, 24), tmp_path / "t.emb")
+    ids, out = torch.tensor([3, 5]), torch.zeros(2, 24)
+
+    def calls(count: int) -> None:
+        for _ in range(count):
+            table[ids]
+            table.gather(ids, out=out)
+            table.bag(ids[None])
+            table.__dlpack__(max_version=(1, 0))
+            try:
+                table.gather(out, out=out)
+            except TypeError:
+                pass
+
+    calls(20_000)
+    gc.collect()
+    before, objects = resident(), len(gc.get_objects())
+    calls(200_000)
+    gc.collect()
+    assert resident() - before < 1 << 20
+    assert len(gc.get_objects()) - objects < 100
+
+
+class OnADevice(torch.Tensor):
+    """A tensor that says it is on a GPU, for what can be seen of that without one."""
+
+    @property
+    def is_cuda(self) -> bool:
+        return True
+
+    def cpu(self) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor)
+
+
+def test_rows_for_a_device_go_through_pinned_memory(
+    stored: tuple[embmap.Table, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, weight = stored
+    asked: list[object] = []
+    empty = torch.empty
+
+    def pinned(*shape: object, pin_memory: bool = False, **options: object) -> torch.Tensor:
+        asked.append(pin_memory)
+        return empty(*shape, **options)
+
+    monkeypatch.setattr(torch, "empty", pinned)
+    ids = torch.tensor([[3, 4, 5]])
+    found = Embedding(table)(ids.as_subclass(OnADevice))
+    assert asked == [True]
+    assert torch.equal(found, weight[ids])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -28,6 +28,19 @@ from ._embmap import (
 if TYPE_CHECKING:
     import os
 
+    import numpy as np
+    import numpy.typing as npt
+
+
+class Nearest(NamedTuple):
+    """What Table.nearest found, the nearest first: of shape (k,), or (queries, k) for several.
+
+    Where rows are excluded, or have no direction, there may be fewer: the last ids are -1 then.
+    """
+
+    ids: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+
 
 class Residency(NamedTuple):
     """How much of a table's rows is in memory: what Table.residency found, in bytes."""
@@ -88,6 +101,7 @@ from ._writer import Writer, from_numpy  # noqa: E402
 __all__ = [
     "FormatError",
     "Loss",
+    "Nearest",
     "Residency",
     "Table",
     "Verification",

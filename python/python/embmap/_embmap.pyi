@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias, final, overload
 import numpy as np
 import numpy.typing as npt
 
-from . import Residency, Verification, Written
+from . import Nearest, Residency, Verification, Written
 
 _Path: TypeAlias = str | os.PathLike[str]
 _Array: TypeAlias = npt.NDArray[Any]
@@ -76,6 +76,7 @@ class Table:
     @property
     def closed(self) -> bool: ...
     def __len__(self) -> int: ...
+    def __contains__(self, token: str, /) -> bool: ...
     @overload
     def __getitem__(self, key: int | np.integer[Any] | slice, /) -> _Array: ...
     @overload
@@ -113,6 +114,16 @@ class Table:
     def token(self, id: int | np.integer[Any]) -> str | None: ...
     def id_of(self, token: str) -> int | None: ...
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]: ...
+    def nearest(
+        self,
+        query: int | str | Sequence[str] | _Ids | _Numbers,
+        k: int = 10,
+        *,
+        metric: Literal["cosine", "dot"] = "cosine",
+        exclude: int | str | Sequence[str] | _Ids | None = None,
+        threads: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Nearest: ...
     def close(self) -> None: ...
     def __enter__(self) -> Table: ...
     def __exit__(
