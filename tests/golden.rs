@@ -52,7 +52,7 @@ fn goldens() -> Vec<Golden> {
     let f64s: Vec<f64> = (0u32..6).map(|i| f64::from(i).exp() / 3.0).collect();
     // A row of zeros, one with an infinity, one with a NaN.
     let mut normed: Vec<bf16> = (0u16..60 * 19)
-        .map(|i| bf16::from_bits(0x3000 + i.wrapping_mul(40_503) % 0x1800 | i << 15))
+        .map(|i| bf16::from_bits((0x3000 + i.wrapping_mul(40_503) % 0x1800) | (i << 15)))
         .collect();
     normed[2 * 19..3 * 19].fill(bf16::ZERO);
     (normed[5 * 19 + 3], normed[6 * 19]) = (bf16::NEG_INFINITY, bf16::NAN);
