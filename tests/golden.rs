@@ -22,6 +22,8 @@ struct Golden {
     dtype: DType,
     dim: usize,
     align: Option<u64>,
+    /// The ids whose rows lie first.
+    order: Vec<u64>,
     /// The rows, encoded.
     rows: Vec<u8>,
     /// No token sections where empty.
@@ -49,6 +51,7 @@ fn goldens() -> Vec<Golden> {
     let f16s: Vec<f16> = (0u16..7 * 5).map(|i| f16::from_bits(i * 1873)).collect();
     let bf16s: Vec<bf16> =
         (0u16..40 * 33).map(|i| bf16::from_bits(i.wrapping_mul(50_021))).collect();
+    let numbered: Vec<f16> = (0u16..130 * 3).map(f16::from_bits).collect();
     let f64s: Vec<f64> = (0u32..6).map(|i| f64::from(i).exp() / 3.0).collect();
     // A row of zeros, one with an infinity, one with a NaN.
     let mut normed: Vec<bf16> = (0u16..60 * 19)
@@ -62,6 +65,7 @@ fn goldens() -> Vec<Golden> {
             dtype: DType::F32,
             dim: 3,
             align: None,
+            order: vec![],
             rows: bytemuck::cast_slice(&f32s).to_vec(),
             tokens: vec![],
             tokenizer: None,
@@ -73,6 +77,7 @@ fn goldens() -> Vec<Golden> {
             dtype: DType::F16,
             dim: 5,
             align: None,
+            order: vec![],
             rows: bytemuck::cast_slice(&f16s).to_vec(),
             // A duplicate, an empty and an absent token, several scripts, one more than rows.
             tokens: vec![
@@ -94,6 +99,7 @@ fn goldens() -> Vec<Golden> {
             dtype: DType::BF16,
             dim: 33,
             align: Some(64),
+            order: vec![],
             rows: bytemuck::cast_slice(&bf16s).to_vec(),
             tokens: vec![Some("only one token")],
             tokenizer: None,
@@ -105,6 +111,7 @@ fn goldens() -> Vec<Golden> {
             dtype: DType::F64,
             dim: 2,
             align: None,
+            order: vec![],
             rows: bytemuck::cast_slice(&f64s).to_vec(),
             tokens: vec![],
             tokenizer: None,
@@ -112,10 +119,24 @@ fn goldens() -> Vec<Golden> {
             norms: false,
         },
         Golden {
+            name: "row-order.emb",
+            dtype: DType::F16,
+            dim: 3,
+            align: Some(64),
+            // Of 130 rows in three groups, some of each but the second.
+            order: vec![129, 5, 6, 0, 128, 63],
+            rows: bytemuck::cast_slice(&numbered).to_vec(),
+            tokens: vec![Some("of row 0"), None, Some("of row 2")],
+            tokenizer: None,
+            metadata: None,
+            norms: false,
+        },
+        Golden {
             name: "no-rows.emb",
             dtype: DType::F32,
             dim: 768,
             align: Some(4096),
+            order: vec![],
             rows: vec![],
             tokens: vec![],
             tokenizer: None,
@@ -127,6 +148,7 @@ fn goldens() -> Vec<Golden> {
             dtype: DType::BF16,
             dim: 19,
             align: None,
+            order: vec![40, 2, 5],
             rows: bytemuck::cast_slice(&normed).to_vec(),
             tokens: vec![],
             tokenizer: None,
@@ -156,11 +178,17 @@ impl Golden {
         if let Some(json) = self.metadata {
             options = options.metadata(json);
         }
+        options = options.order(self.order.clone());
         let mut writer = options.norms(self.norms).create(path).unwrap();
         for token in &self.tokens {
             writer.push_token(*token).unwrap();
         }
-        writer.push_encoded(&self.rows).unwrap();
+        let row_bytes = self.dim * self.dtype.block_bytes();
+        let rows: Vec<&[u8]> = self.rows.chunks(row_bytes).collect();
+        let rest = (0..rows.len() as u64).filter(|id| !self.order.contains(id));
+        for id in self.order.iter().copied().chain(rest) {
+            writer.push_encoded(rows[id as usize]).unwrap();
+        }
         writer.finish().unwrap();
     }
 

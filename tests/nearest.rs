@@ -136,6 +136,17 @@ fn write_odd(path: &Path, vocab: u64, dim: usize) {
     writer.finish().unwrap();
 }
 
+/// The rows of a table, those of some ids first.
+fn write_ordered(table: &Table, path: &Path, order: &[u64], norms: bool) {
+    let options = WriteOptions::new(table.dim(), table.dtype()).order(order).norms(norms);
+    let mut writer = options.create(path).unwrap();
+    let others = (0..table.vocab()).filter(|id| !order.contains(id));
+    for id in order.iter().copied().chain(others) {
+        writer.push_encoded(table.encoded_row(id).unwrap()).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
 fn check(table: &Table, queries: &[f32], k: usize, without: &[u64]) {
     let (dim, rows) = (table.dim(), rows(table));
     for metric in [Metric::Dot, Metric::Cosine] {
@@ -163,19 +174,29 @@ proptest! {
         dtype in prop::sample::select(vec![DType::F32, DType::F16, DType::BF16, DType::F64]),
         align in any::<bool>(),
         norms in any::<bool>(),
+        placed in 0usize..200,
         seed: u64,
     ) {
         let directory = tempfile::tempdir().unwrap();
-        let (odd, path) = (directory.path().join("odd.emb"), directory.path().join("table.emb"));
+        let [odd, path, ordered] =
+            ["odd.emb", "table.emb", "ordered.emb"].map(|name| directory.path().join(name));
         write_odd(&odd, vocab, dim);
         let options = ConvertOptions::new().dtype(dtype).norms(norms);
         let options = if align { options.align(64) } else { options };
         convert(&mapped(&odd), &path, &options).unwrap();
         let mut random = Random(seed);
+        // Some rows lie in an order of their own.
+        let mut order: Vec<u64> = (0..vocab).collect();
+        for at in 0..order.len() {
+            order.swap(at, random.below(vocab) as usize);
+        }
+        order.truncate(placed);
+        write_ordered(&mapped(&path), &ordered, &order, norms);
         let queries: Vec<f32> = (0..count * dim).map(|_| number(&mut random)).collect();
         let without: Vec<u64> = (0..3).map(|_| random.below(vocab)).collect();
-        for table in every_access(&path) {
+        for table in every_access(&path).into_iter().chain(every_access(&ordered)) {
             check(&table, &queries, k.min(vocab as usize), &without);
+            prop_assert!(table.verify().unwrap().is_sound());
         }
     }
 }

@@ -347,6 +347,14 @@ pub enum FormatError {
         /// The bucket or entry.
         at: u64,
     },
+    /// The row order breaks one of its rules.
+    #[error("the row order is damaged: {rule} (at {at}); copy the file again")]
+    RowOrder {
+        /// The rule it breaks.
+        rule: &'static str,
+        /// The id, or the number of the placed row.
+        at: u64,
+    },
     /// A norm is not that of its row.
     #[error(
         "the norm of row {id} is {:?}, expected {:?}: the rows or the norms are damaged, convert the table again",

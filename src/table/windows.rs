@@ -1,4 +1,4 @@
-//! Rows in the order of their ids for several threads: windows of them, each read by one.
+//! Rows as they lie, for several threads: windows of them, each read by one.
 //!
 //! A window that is in memory is handed out as it lies. Of a mapped file that is so where the
 //! page cache holds all of it; what is not there is read in order through the descriptor, so
@@ -22,7 +22,7 @@ const PIECE: u64 = 256 << 10;
 /// scan finds them there; of what lies behind these, each window is let go once it was used.
 const KEPT: u64 = 4 << 30;
 
-/// Cuts a range of rows into windows; none crosses from one place of a plane to another.
+/// Cuts a range of rows into windows; none crosses from one extent of a plane to another.
 pub(crate) struct RowWindows<'a> {
     layout: &'a Layout,
     rows: Range<u64>,
@@ -55,7 +55,7 @@ impl Iterator for RowWindows<'_> {
 /// Rows that follow each other, wherever their bytes are.
 pub(crate) struct WindowRows<'a> {
     layout: &'a Layout,
-    /// The id of the first.
+    /// The place of the first: its id, unless rows are in an order of their own.
     pub(crate) first: u64,
     /// How many there are.
     pub(crate) count: usize,
@@ -102,7 +102,7 @@ pub(crate) struct WindowReader<'a> {
 }
 
 impl Table {
-    /// Windows over a range of rows that there are.
+    /// Windows over a range of places that there are.
     pub(crate) fn row_windows(&self, rows: Range<u64>) -> RowWindows<'_> {
         RowWindows { layout: &self.layout, rows, most: self.rows_in(WINDOW) }
     }
@@ -119,7 +119,7 @@ impl Table {
         (bytes / row).max(1)
     }
 
-    /// Rows of one place in each plane, whose bytes `find` gives by the plane's number; `None`
+    /// Rows of one extent of each plane, whose bytes `find` gives by the plane's number; `None`
     /// where it does not give all.
     fn rows_of<'a>(
         &'a self,

@@ -11,7 +11,7 @@ use crate::table::Table;
 /// The norms that are read at once.
 const AT_ONCE: u64 = 16 << 10;
 
-/// Compares norms, in the order of the rows.
+/// Compares norms, in the order of the places of rows.
 pub(super) struct RecordedNorms<'a> {
     table: &'a Table,
     file: &'a StoredFile,
@@ -40,16 +40,16 @@ impl<'a> RecordedNorms<'a> {
         })
     }
 
-    /// Compares the norm of a row.
-    pub(super) fn compare(&mut self, id: u64, row: &[u8], found: &mut Verification) {
+    /// Compares the norm of the row at a place.
+    pub(super) fn compare(&mut self, place: u64, row: &[u8], found: &mut Verification) {
         if self.failed.is_err() {
             return;
         }
-        let at = id.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        let at = place.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         let Some(recorded) = at.and_then(|at| self.recorded.get(at).copied()) else {
-            self.failed = self.read_from(id);
+            self.failed = self.read_from(place);
             if !self.recorded.is_empty() {
-                self.compare(id, row, found);
+                self.compare(place, row, found);
             }
             return;
         };
@@ -57,6 +57,7 @@ impl<'a> RecordedNorms<'a> {
         self.norms.find(&[self.table.layout.parts(row)], &mut norm);
         let (expected, recorded) = (bits(norm[0]), bits(f32::from_bits(recorded)));
         if expected != recorded {
+            let id = self.table.id_at(place);
             found.add(Damage::Format(FormatError::Norm { id, expected, found: recorded }));
         }
     }
@@ -66,12 +67,12 @@ impl<'a> RecordedNorms<'a> {
         self.failed
     }
 
-    fn read_from(&mut self, id: u64) -> Result<()> {
+    fn read_from(&mut self, place: u64) -> Result<()> {
         self.recorded.clear();
-        let left = (self.place.bytes / 4).saturating_sub(id);
-        let bytes = self.file.bytes_at(self.place.offset + id * 4, left.min(AT_ONCE) * 4)?;
+        let left = (self.place.bytes / 4).saturating_sub(place);
+        let bytes = self.file.bytes_at(self.place.offset + place * 4, left.min(AT_ONCE) * 4)?;
         self.recorded.extend(bytes.chunks_exact(4).map(LittleEndian::read_u32));
-        self.first = id;
+        self.first = place;
         Ok(())
     }
 }

@@ -31,7 +31,7 @@ impl<'a> RowChecks<'a> {
         })
     }
 
-    /// Checks rows without padding that follow each other from `first` on.
+    /// Checks rows without padding that follow each other from the place `first` on.
     pub(super) fn apply(&mut self, first: u64, rows: &[u8], found: &mut Verification) {
         for (id, row) in (first..).zip(rows.chunks_exact(self.row_bytes)) {
             self.check(id, row, found);
