@@ -53,12 +53,6 @@ fn goldens() -> Vec<Golden> {
         (0u16..40 * 33).map(|i| bf16::from_bits(i.wrapping_mul(50_021))).collect();
     let numbered: Vec<f16> = (0u16..130 * 3).map(f16::from_bits).collect();
     let f64s: Vec<f64> = (0u32..6).map(|i| f64::from(i).exp() / 3.0).collect();
-    // A row of zeros, one with an infinity, one with a NaN.
-    let mut normed: Vec<bf16> = (0u16..60 * 19)
-        .map(|i| bf16::from_bits((0x3000 + i.wrapping_mul(40_503) % 0x1800) | (i << 15)))
-        .collect();
-    normed[2 * 19..3 * 19].fill(bf16::ZERO);
-    (normed[5 * 19 + 3], normed[6 * 19]) = (bf16::NEG_INFINITY, bf16::NAN);
     vec![
         Golden {
             name: "f32.emb",
@@ -143,19 +137,29 @@ fn goldens() -> Vec<Golden> {
             metadata: None,
             norms: false,
         },
-        Golden {
-            name: "norms.emb",
-            dtype: DType::BF16,
-            dim: 19,
-            align: None,
-            order: vec![40, 2, 5],
-            rows: bytemuck::cast_slice(&normed).to_vec(),
-            tokens: vec![],
-            tokenizer: None,
-            metadata: None,
-            norms: true,
-        },
+        normed(),
     ]
+}
+
+fn normed() -> Golden {
+    // A row of zeros, one with an infinity, one with a NaN.
+    let mut rows: Vec<bf16> = (0u16..60 * 19)
+        .map(|i| bf16::from_bits((0x3000 + i.wrapping_mul(40_503) % 0x1800) | (i << 15)))
+        .collect();
+    rows[2 * 19..3 * 19].fill(bf16::ZERO);
+    (rows[5 * 19 + 3], rows[6 * 19]) = (bf16::NEG_INFINITY, bf16::NAN);
+    Golden {
+        name: "norms.emb",
+        dtype: DType::BF16,
+        dim: 19,
+        align: None,
+        order: vec![40, 2, 5],
+        rows: bytemuck::cast_slice(&rows).to_vec(),
+        tokens: vec![],
+        tokenizer: None,
+        metadata: None,
+        norms: true,
+    }
 }
 
 impl Golden {
