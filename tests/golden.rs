@@ -33,6 +33,24 @@ struct Golden {
     norms: bool,
 }
 
+/// Plain rows and nothing else, none of them yet.
+impl Default for Golden {
+    fn default() -> Self {
+        Golden {
+            name: "",
+            dtype: DType::F32,
+            dim: 1,
+            align: None,
+            order: vec![],
+            rows: vec![],
+            tokens: vec![],
+            tokenizer: None,
+            metadata: None,
+            norms: false,
+        }
+    }
+}
+
 fn goldens() -> Vec<Golden> {
     let f32s: Vec<f32> = vec![
         0.0,
@@ -58,20 +76,13 @@ fn goldens() -> Vec<Golden> {
             name: "f32.emb",
             dtype: DType::F32,
             dim: 3,
-            align: None,
-            order: vec![],
             rows: bytemuck::cast_slice(&f32s).to_vec(),
-            tokens: vec![],
-            tokenizer: None,
-            metadata: None,
-            norms: false,
+            ..Golden::default()
         },
         Golden {
             name: "f16-tokens.emb",
             dtype: DType::F16,
             dim: 5,
-            align: None,
-            order: vec![],
             rows: bytemuck::cast_slice(&f16s).to_vec(),
             // A duplicate, an empty and an absent token, several scripts, one more than rows.
             tokens: vec![
@@ -86,31 +97,24 @@ fn goldens() -> Vec<Golden> {
             ],
             tokenizer: Some(r#"{"version":"1.0","model":{"type":"WordLevel","vocab":{}}}"#),
             metadata: Some(r#"{"licence":"CC0-1.0","source":{"format":"made by hand"}}"#),
-            norms: false,
+            ..Golden::default()
         },
         Golden {
             name: "bf16-align64.emb",
             dtype: DType::BF16,
             dim: 33,
             align: Some(64),
-            order: vec![],
             rows: bytemuck::cast_slice(&bf16s).to_vec(),
             tokens: vec![Some("only one token")],
-            tokenizer: None,
-            metadata: None,
-            norms: false,
+            ..Golden::default()
         },
         Golden {
             name: "f64.emb",
             dtype: DType::F64,
             dim: 2,
-            align: None,
-            order: vec![],
             rows: bytemuck::cast_slice(&f64s).to_vec(),
-            tokens: vec![],
-            tokenizer: None,
             metadata: Some("{}"),
-            norms: false,
+            ..Golden::default()
         },
         Golden {
             name: "row-order.emb",
@@ -121,21 +125,15 @@ fn goldens() -> Vec<Golden> {
             order: vec![129, 5, 6, 0, 128, 63],
             rows: bytemuck::cast_slice(&numbered).to_vec(),
             tokens: vec![Some("of row 0"), None, Some("of row 2")],
-            tokenizer: None,
-            metadata: None,
-            norms: false,
+            ..Golden::default()
         },
         Golden {
             name: "no-rows.emb",
             dtype: DType::F32,
             dim: 768,
             align: Some(4096),
-            order: vec![],
             rows: vec![],
-            tokens: vec![],
-            tokenizer: None,
-            metadata: None,
-            norms: false,
+            ..Golden::default()
         },
         normed(),
     ]
@@ -152,13 +150,10 @@ fn normed() -> Golden {
         name: "norms.emb",
         dtype: DType::BF16,
         dim: 19,
-        align: None,
         order: vec![40, 2, 5],
         rows: bytemuck::cast_slice(&rows).to_vec(),
-        tokens: vec![],
-        tokenizer: None,
-        metadata: None,
         norms: true,
+        ..Golden::default()
     }
 }
 
