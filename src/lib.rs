@@ -92,6 +92,7 @@ pub mod format;
 mod gather;
 mod layout;
 mod open;
+mod order;
 mod publish;
 mod residency;
 mod search;

@@ -5,6 +5,8 @@ use std::ops::Range;
 use super::ids::{Id, check_ids, check_ids_but};
 use super::into::check_output;
 use super::options::{BagOptions, kernels};
+use super::places::PADDING;
+use super::pool::Crew;
 use super::rows::{BatchRows, ResidentRows, View};
 use crate::codec::{GROUP, Join, Joiner, RowParts};
 use crate::error::{Error, Result};
@@ -50,6 +52,14 @@ struct Bags<'a, I, B> {
     join: Join,
     joiner: Joiner,
     stride: usize,
+}
+
+impl<'a, I, B> Bags<'a, I, B> {
+    /// The same of other ids.
+    fn with_ids<J>(&self, ids: &'a [J], padding: Option<u64>) -> Bags<'a, J, B> {
+        let Bags { vocab, offsets, weights, pooling, join, joiner, stride, .. } = *self;
+        Bags { vocab, ids, offsets, weights, padding, pooling, join, joiner, stride }
+    }
 }
 
 impl Table {
@@ -143,13 +153,31 @@ impl Table {
             joiner: Joiner::of(self.encoding(), kernels(options.portable)),
             stride,
         };
+        match self.places_of(ids, options.padding, crew)? {
+            None => self.pool_checked(&work, crew, out),
+            Some(places) => {
+                let padding = options.padding.map(|_| PADDING);
+                self.pool_checked(&work.with_ids(&places, padding), crew, out)
+            }
+        }
+    }
+
+    /// Pools checked bags by one thread or several.
+    fn pool_checked<I: Id, B: Id>(
+        &self,
+        work: &Bags<'_, I, B>,
+        crew: Crew,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let Bags { ids, offsets, stride, .. } = *work;
+        let bags = offsets.len() - 1;
         let read = (ids.len() as u64).saturating_mul(self.row_bytes());
         let bytes = usize::try_from(read).unwrap_or(usize::MAX).max(size_of_val(out));
         if bags < 2 || !crew.pays_for(bytes)? {
-            return self.pool_bags(&work, 0..bags, out);
+            return self.pool_bags(work, 0..bags, out);
         }
         let parts = divide(offsets, self.parts(crew, bytes), stride, out);
-        crew.work(parts, |(bags, out)| self.pool_bags(&work, bags, out))
+        crew.work(parts, |(bags, out)| self.pool_bags(work, bags, out))
     }
 
     /// Pools the rows of checked bags, in order, on this thread.

@@ -9,6 +9,7 @@ mod direct;
 mod ids;
 mod into;
 mod options;
+mod places;
 mod plan;
 mod pool;
 mod prefetch;

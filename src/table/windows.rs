@@ -81,6 +81,16 @@ impl<'a> PlaneBytes<'a> {
 }
 
 impl<'a> WindowRows<'a> {
+    /// Rows of a table whose planes lie somewhere.
+    fn of(table: &'a Table, rows: &Range<u64>, of_planes: &[PlaneBytes<'a>]) -> Self {
+        let layout = &table.layout;
+        let mut planes = [PlaneBytes::default(); 3];
+        planes[..of_planes.len()].copy_from_slice(of_planes);
+        let plain = (&layout.scales, &layout.biases) == (&Part::Absent, &Part::Absent);
+        let count = usize::try_from(rows.end - rows.start).unwrap_or(usize::MAX);
+        WindowRows { layout, first: rows.start, count, planes, plain }
+    }
+
     /// The row at an index among these.
     #[inline]
     pub(crate) fn row(&self, index: usize) -> RowParts<'a> {
@@ -126,17 +136,14 @@ impl Table {
         rows: &Range<u64>,
         mut find: impl FnMut(usize, &Plane) -> Result<Option<&'a [u8]>>,
     ) -> Result<Option<WindowRows<'a>>> {
-        let layout = &self.layout;
         let mut planes = [PlaneBytes::default(); 3];
-        for (index, plane) in layout.planes().enumerate() {
+        for (index, plane) in self.layout.planes().enumerate() {
             let Some(bytes) = find(index, plane)? else { return Ok(None) };
             let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
             let (stride, row) = (size(plane.row_stride()), size(plane.row_bytes()));
             planes[index] = PlaneBytes { bytes, stride, row };
         }
-        let plain = (&layout.scales, &layout.biases) == (&Part::Absent, &Part::Absent);
-        let count = usize::try_from(rows.end - rows.start).unwrap_or(usize::MAX);
-        Ok(Some(WindowRows { layout, first: rows.start, count, planes, plain }))
+        Ok(Some(WindowRows::of(self, rows, &planes)))
     }
 }
 
@@ -148,6 +155,9 @@ impl WindowReader<'_> {
         mut each: impl FnMut(&WindowRows<'_>) -> Result<()>,
     ) -> Result<()> {
         let table = self.table;
+        if table.order.is_some() {
+            return self.read_by_ids(window, each);
+        }
         let in_memory = table.rows_of(&window, |_, plane| {
             let Some(place) = plane.place(window.start) else { return Ok(None) };
             let bytes = plane.bytes_of(window.end - window.start);
@@ -174,6 +184,22 @@ impl WindowReader<'_> {
             if let Some(rows) = rows {
                 each(&rows)?;
             }
+        }
+        Ok(())
+    }
+
+    /// The same of rows that lie in an order of their own: a copy of them, by their ids.
+    fn read_by_ids(
+        &self,
+        window: Range<u64>,
+        mut each: impl FnMut(&WindowRows<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let row = usize::try_from(self.table.row_bytes()).unwrap_or(usize::MAX).max(1);
+        let mut scan = self.table.scan_rows(window, usize::try_from(PIECE).unwrap_or(usize::MAX));
+        while let Some(piece) = scan.next()? {
+            let rows = piece.first..piece.first + (piece.bytes.len() / row) as u64;
+            let planes = [PlaneBytes { bytes: piece.bytes, stride: row, row }];
+            each(&WindowRows::of(self.table, &rows, &planes))?;
         }
         Ok(())
     }
