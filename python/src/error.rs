@@ -19,7 +19,7 @@ pyo3::create_exception!(
 );
 
 /// What the library tells its Rust users to do, and the same for Python's.
-const WAYS_OUT: [(&str, &str); 13] = [
+const WAYS_OUT: [(&str, &str); 14] = [
     ("`embmap info PATH --tensors` lists", "`embmap.tensors(path)` lists"),
     ("`Table::load`, `Access::Read`, or the unsafe `Table::map`", "`access=\"read\"`"),
     ("map it instead (`Table::map`)", "map it instead (`access=\"map\"`)"),
@@ -32,6 +32,7 @@ const WAYS_OUT: [(&str, &str); 13] = [
     ("Access::Read", "access=\"read\""),
     ("ask for fewer with `threads`", "ask for fewer with `threads=`"),
     ("Pooling::Max", "\"max\""),
+    ("Metric::Dot", "`metric=\"dot\"`"),
     ("(and convert again), or give ids or --token", "(and convert again)"),
     ("use gather_into or encoded_row", "use gather"),
     ("use row, rows or gather_into", "use gather"),
