@@ -18,8 +18,8 @@ use std::path::Path;
 
 use codes::{Codes, Sample};
 use embmap::{
-    Access, BagOptions, Codec, DType, Element, Error, GatherOptions, OpenOptions, Output, Pooling,
-    ScaleType, Scaling, Table, WriteOptions,
+    Access, BagOptions, Codec, ConvertOptions, DType, Element, Error, GatherOptions, OpenOptions,
+    Output, Pooling, ScaleType, Scaling, Table, WriteOptions, convert,
 };
 use half::{bf16, f16};
 use proptest::prelude::*;
@@ -189,6 +189,25 @@ fn check(path: &Path, options: &OpenOptions, sample: &Sample, batch: &Batch, in_
         assert_eq!(found.infinite, count(|number| number.is_infinite()), "{table:?}");
         assert!(table.gather_into(&[sample.vocab as u64], &mut vec![0f32; sample.dim]).is_err());
     }
+    check_interleaved(path, options, sample, batch);
+}
+
+/// Converted, a row is one piece of bytes, its scales and biases behind its values.
+fn check_interleaved(path: &Path, options: &OpenOptions, sample: &Sample, batch: &Batch) {
+    let copy = path.parent().unwrap().join("interleaved.emb");
+    let table = options.clone().open(path).unwrap();
+    convert(&table, &copy, &ConvertOptions::new().replace(true)).unwrap();
+    let copy = Table::load(&copy).unwrap();
+    assert_eq!((copy.dtype(), copy.codec()), (sample.dtype, sample.codec));
+    assert_eq!(copy.vocab(), sample.vocab as u64);
+    for id in &batch.ids {
+        let [mut row, scales, biases] = sample.row(*id as usize);
+        // A scale that all rows share stays one for all.
+        let shared = copy.row_bytes() as usize == row.len();
+        row.extend(scales.iter().chain(&biases).filter(|_| !shared));
+        assert_eq!(copy.encoded_row(*id).unwrap(), row, "{copy:?}");
+    }
+    check_gather::<f32>(&copy, sample, batch);
 }
 
 /// A codec of elements with scales, for rows of a multiple of its block.
@@ -421,4 +440,122 @@ fn scale_in_safetensors(kind: ScaleType) -> &'static str {
         ScaleType::BF16 => "BF16",
         _ => "F8_E8M0",
     }
+}
+
+/// Rows of a usual kind: no two alike, one of zeros, one with a single large number.
+fn usual_rows(random: &mut Random, vocab: usize, dim: usize) -> Vec<f32> {
+    let mut rows: Vec<f32> =
+        (0..vocab * dim).map(|_| random.below(20_001) as f32 / 10_000.0 - 1.0).collect();
+    rows[..dim].fill(0.0);
+    rows[dim] = 300.0;
+    rows
+}
+
+/// The cost of reading `read` in place of `given`, by its definition.
+fn cost(given: &[f32], read: &[f32], dim: usize) -> [f64; 4] {
+    let pairs = || given.iter().zip(read).map(|(a, b)| (f64::from(*a), f64::from(*b)));
+    let max = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    let squares: f64 = pairs().map(|(a, b)| (a - b) * (a - b)).sum();
+    let cosines: Vec<f64> = given
+        .chunks(dim)
+        .zip(read.chunks(dim))
+        .map(|(a, b)| {
+            let dot = |a: &[f32], b: &[f32]| -> f64 {
+                a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+            };
+            let norms = (dot(a, a) * dot(b, b)).sqrt();
+            if norms == 0.0 { 1.0 } else { dot(a, b) / norms }
+        })
+        .collect();
+    let rows = cosines.len() as f64;
+    [
+        max,
+        (squares / given.len() as f64).sqrt(),
+        cosines.iter().sum::<f64>() / rows,
+        cosines.iter().copied().fold(1.0, f64::min),
+    ]
+}
+
+#[test]
+fn quantizing_tells_what_it_cost() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (from, to) = (directory.path().join("from.emb"), directory.path().join("to.emb"));
+    let (vocab, dim) = (300, 96);
+    let numbers = usual_rows(&mut Random(9), vocab, dim);
+    for stored in [DType::F32, DType::F16, DType::BF16, DType::F8E5M2] {
+        let rows: Vec<u8> = match stored {
+            DType::F32 => numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            DType::F16 => numbers.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
+            DType::BF16 => numbers.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
+            // The upper byte of an f16.
+            _ => numbers.iter().map(|x| f16::from_f32(*x).to_le_bytes()[1]).collect(),
+        };
+        let mut writer = WriteOptions::new(dim, stored).replace(true).create(&from).unwrap();
+        writer.push_encoded(&rows).unwrap();
+        writer.finish().unwrap();
+        let table = OpenOptions::new().open(&from).unwrap();
+        let ids: Vec<u64> = (0..vocab as u64).collect();
+        let given: Vec<f32> = table.gather(&ids).unwrap();
+        // What a step is of the largest number of a row, and half of it the most that is lost.
+        for (dtype, step, row_bytes) in [
+            (DType::I8, 1.0 / 127.0, dim + 4),
+            (DType::F8E4M3, 1.0 / 14.0, dim + 4),
+            (DType::Q8_0, 1.0 / 127.0, dim / 32 * 34),
+        ] {
+            let options = ConvertOptions::new().dtype(dtype).replace(true);
+            let loss = convert(&table, &to, &options).unwrap().loss.unwrap();
+            let copy = OpenOptions::new().open(&to).unwrap();
+            assert_eq!((copy.dtype(), copy.row_bytes()), (dtype, row_bytes as u64));
+            let read: Vec<f32> = copy.gather(&ids).unwrap();
+            for (given, read) in given.chunks(dim).zip(read.chunks(dim)) {
+                let largest = given.iter().fold(0.0f32, |most, number| most.max(number.abs()));
+                for (given, read) in given.iter().zip(read) {
+                    assert!((given - read).abs() <= largest * step * 0.51, "{given} {read}");
+                }
+            }
+            let expected = cost(&given, &read, dim);
+            let told = [loss.max_error, loss.rms_error, loss.mean_cosine, loss.min_cosine];
+            for (told, expected) in told.iter().zip(expected) {
+                assert!((told - expected).abs() < 1e-9, "{stored} to {dtype}: {told} {expected}");
+            }
+            assert!(expected[0] > 0.0 && expected[3] < 1.0 - 1e-9 && expected[3] > 0.99);
+            let metadata = copy.metadata().unwrap().unwrap();
+            let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+            let metadata = &metadata["quantization"];
+            assert_eq!(
+                (metadata["from"].as_str(), metadata["to"].as_str()),
+                (Some(stored.name()), Some(dtype.name()))
+            );
+            let names = ["max_error", "rms_error", "mean_cosine", "min_cosine"];
+            for (name, told) in names.iter().zip(told) {
+                assert!((metadata[name].as_f64().unwrap() - told).abs() < 1e-12, "{metadata}");
+            }
+            assert!(copy.verify().unwrap().is_sound());
+        }
+    }
+    // Nothing is left of what cannot be done.
+    let table = OpenOptions::new().open(&from).unwrap();
+    for dtype in [DType::Q4_0, DType::U4, DType::F8E4M3Fnuz] {
+        let error =
+            convert(&table, directory.path().join("no.emb"), &ConvertOptions::new().dtype(dtype));
+        assert!(error.unwrap_err().to_string().contains("choose f32"), "{dtype}");
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn what_no_scale_can_hold_is_named_and_nothing_is_left() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (from, to) = (directory.path().join("from.emb"), directory.path().join("to.emb"));
+    let mut writer = WriteOptions::new(32, DType::F32).create(&from).unwrap();
+    let mut rows = [1f32; 96];
+    rows[70] = f32::NEG_INFINITY;
+    rows.chunks(32).for_each(|row| writer.push(row).unwrap());
+    writer.finish().unwrap();
+    let table = OpenOptions::new().open(&from).unwrap();
+    for dtype in [DType::I8, DType::F8E4M3, DType::Q8_0] {
+        let error = convert(&table, &to, &ConvertOptions::new().dtype(dtype)).unwrap_err();
+        assert!(error.to_string().contains("row 2 holds -inf in column 6"), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 }

@@ -98,7 +98,7 @@ impl Codes {
         let (mut scales, mut biases) = (Vec::new(), Vec::new());
         if let Codec::Scaled(Scaling { block, scale, bias, .. }) = codec {
             let (block, groups) = (block as usize, dim / block as usize);
-            let mut of_rows = |random: &mut Random, kind: ScaleType| {
+            let of_rows = |random: &mut Random, kind: ScaleType| {
                 let (mut bytes, mut factors) = self.scales(random, kind, vocab * groups);
                 for row in 0..vocab {
                     let (from, to) = (owner(row) * groups, row * groups);
