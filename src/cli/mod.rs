@@ -21,6 +21,7 @@ mod panics;
 mod progress;
 mod range;
 mod tensors;
+mod trace;
 mod values;
 mod verify;
 
