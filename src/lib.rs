@@ -115,7 +115,7 @@ pub use error::{Error, FormatError, Place, Result};
 pub use export::{
     ExportFormat, ExportOptions, Exported, UnfitTokens, export, export_to, export_with, plan_export,
 };
-pub use gather::{BagOptions, GatherOptions, Id, Pooling};
+pub use gather::{BagOptions, GatherOptions, Id, Outputs, Pooling, Recycled};
 pub use open::OpenOptions;
 pub use residency::{Residency, Warming};
 pub use search::{Metric, NearestOptions, Neighbour};

@@ -21,7 +21,7 @@ pub(crate) use plain::{count_non_finite, stream};
 pub use quantize::Loss;
 pub(crate) use quantize::{LossSum, Quantizer};
 pub(crate) use runs::DecodeRun;
-pub(crate) use sum::{GROUP, Join};
+pub(crate) use sum::{GROUP, Group, Join};
 
 use crate::dtype::Element;
 
@@ -103,9 +103,8 @@ impl<O: Element> Decoder<O> {
     }
 }
 
-/// Joins at most [`GROUP`] rows, in order, to the accumulators. With [`Join::AddWeighted`]
-/// there is a weight for each row.
-pub(crate) type JoinRows = fn(Recipe, Join, &[RowParts<'_>], &[f32], &mut [f32]);
+/// Joins at most [`GROUP`] rows, in order, to the accumulators.
+pub(crate) type JoinRows = fn(Recipe, Join, Group<'_>, &mut [f32]);
 
 /// What joins the rows of a table into one, chosen once for many rows.
 #[derive(Clone, Copy)]
@@ -126,13 +125,7 @@ impl Joiner {
 
     /// Joins at most [`GROUP`] rows, in order, to the accumulators.
     #[inline]
-    pub(crate) fn join(
-        &self,
-        join: Join,
-        rows: &[RowParts<'_>],
-        weights: &[f32],
-        sums: &mut [f32],
-    ) {
-        (self.join)(self.recipe, join, rows, weights, sums);
+    pub(crate) fn join(&self, join: Join, group: Group<'_>, sums: &mut [f32]) {
+        (self.join)(self.recipe, join, group, sums);
     }
 }

@@ -8,7 +8,7 @@ use super::options::{BagOptions, kernels};
 use super::places::PADDING;
 use super::pool::Crew;
 use super::rows::{BatchRows, ResidentRows, View};
-use crate::codec::{GROUP, Join, Joiner, RowParts};
+use crate::codec::{GROUP, Group, Join, Joiner, RowParts};
 use crate::error::{Error, Result};
 use crate::table::Table;
 
@@ -36,10 +36,6 @@ pub enum Pooling {
     /// The largest of each column; NaN where one is.
     Max,
 }
-
-/// The cache lines of a row that are asked for ahead. More than for a copy: rows are read
-/// several at a time, which is more places than the CPU follows by itself.
-const PREFETCH_LINES: usize = 4;
 
 /// What one thread does of a call: all but the bags and the output.
 struct Bags<'a, I, B> {
@@ -285,6 +281,7 @@ impl OpenBag<'_> {
     ) -> Result<()> {
         let ahead = rows.ahead();
         let mut group = [RowParts::of(&[]); GROUP];
+        let mut coming = [&[][..]; GROUP];
         let mut weights = [0.0; GROUP];
         let mut filled = 0;
         for position in range {
@@ -292,9 +289,8 @@ impl OpenBag<'_> {
             if work.padding == Some(id) {
                 continue;
             }
-            if let Some(id) = work.ids.get(position + ahead) {
-                rows.ask(id.row(), PREFETCH_LINES);
-            }
+            let later = work.ids.get(position + ahead);
+            coming[filled] = later.map_or(&[][..], |id| rows.coming(id.row()));
             let vocab = work.vocab;
             group[filled] = rows.row(position - start, id).ok_or(Error::RowOutOfRange {
                 id: id.into(),
@@ -307,11 +303,17 @@ impl OpenBag<'_> {
             filled += 1;
             self.count += 1;
             if filled == GROUP {
-                work.joiner.join(work.join, &group, &weights, self.sums);
+                let group = Group { rows: &group, weights: &weights, coming: &coming };
+                work.joiner.join(work.join, group, self.sums);
                 filled = 0;
             }
         }
-        work.joiner.join(work.join, &group[..filled], &weights[..filled], self.sums);
+        let group = Group {
+            rows: &group[..filled],
+            weights: &weights[..filled],
+            coming: &coming[..filled],
+        };
+        work.joiner.join(work.join, group, self.sums);
         Ok(())
     }
 
