@@ -18,6 +18,9 @@ const FEWEST: usize = 2;
 /// What an order has to save of the pages to be worth it: each look-up costs something.
 const LEAST_GAIN: f64 = 0.01;
 
+/// The pages that a shorter order may cost more than a longer one.
+const NEARLY: f64 = 0.002;
+
 /// How rows are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -70,8 +73,8 @@ impl AccessTrace {
     ///
     /// Rows that are used often are placed next to each other (by use), or so that those of the
     /// same batches are (together), whichever touches fewer pages; where neither saves a
-    /// hundredth of the pages, by their ids. Rows that the trace does not have stay in the order of
-    /// their ids, behind the others.
+    /// hundredth of the pages, by their ids. Rows that are used so seldom that placing them saves
+    /// nothing stay in the order of their ids, behind the others.
     ///
     /// It takes up to half a gigabyte for the 8 million ids that are kept of a long trace.
     ///
@@ -95,44 +98,125 @@ impl AccessTrace {
         row_stride: u64,
         progress: impl Fn(u64, u64) -> ControlFlow<()> + Sync,
     ) -> Result<Arrangement> {
-        let crew = Crew::of(None, Duration::ZERO)?;
+        self.choose(None, Lying { row_bytes, row_stride }, progress)
+    }
+
+    /// An order of one kind, whether it is the best one or not: for comparing them.
+    ///
+    /// # Errors
+    ///
+    /// As [`arrange`](AccessTrace::arrange).
+    pub fn arrange_by(
+        &self,
+        placement: Placement,
+        row_bytes: u64,
+        row_stride: u64,
+    ) -> Result<Arrangement> {
         let lying = Lying { row_bytes, row_stride };
+        self.choose(Some(placement), lying, |_, _| ControlFlow::Continue(()))
+    }
+
+    fn choose(
+        &self,
+        wanted: Option<Placement>,
+        lying: Lying,
+        progress: impl Fn(u64, u64) -> ControlFlow<()> + Sync,
+    ) -> Result<Arrangement> {
+        let crew = Crew::of(None, Duration::ZERO)?;
         let count = self.ends.len();
         let judged = Some(count / JUDGING).filter(|judged| *judged >= FEWEST).unwrap_or(0);
-        let judges = || self.kept().skip(count - judged);
-        let learned = Uses::of(self.kept().take(count - judged));
-        // Twice the same work: once for being judged, once with all batches.
+        // Nearly the same work twice: once to be judged, once with all batches.
         let rounds = 1 + u64::from(judged > 0);
-        let halves = |round: u64| {
+        let part = |round: u64| {
             let progress = &progress;
             move |done: u64, all: u64| progress(round * all + done, rounds * all)
         };
-        let (by_use, together) = (learned.by_use(), learned.together(crew, &halves(0))?);
-        let pages = |ids: &[u64]| Places::of(ids).pages_of(judges(), lying);
-        let mut found = Arrangement {
-            ids: by_use,
-            placement: Placement::ByUse,
-            pages_by_id: pages(&[]),
-            pages_by_use: 0.0,
-            pages_together: pages(&together),
-            judged,
-        };
-        found.pages_by_use = pages(&found.ids);
+        let learned = Uses::of(self.kept().take(count - judged));
+        let (by_use, together) = (learned.by_use(), learned.together(crew, &part(0))?);
         if judged == 0 {
-            return Ok(found);
+            let placement = wanted.unwrap_or(Placement::ByUse);
+            let ids = match placement {
+                Placement::ById => Vec::new(),
+                Placement::ByUse => learned.ids(&by_use, 1),
+                Placement::Together => learned.ids(&together, 1),
+            };
+            return Ok(Arrangement { ids, ..Arrangement::none(placement) });
         }
-        let best = found.pages_by_use.min(found.pages_together);
-        if best > found.pages_by_id * (1.0 - LEAST_GAIN) {
-            (found.ids, found.placement) = (Vec::new(), Placement::ById);
+        let batches = self.kept().skip(count - judged).collect();
+        let judge = Judge { uses: &learned, batches, lying };
+        let (by_use, together) = (judge.best(&by_use), judge.best(&together));
+        let mut found = Arrangement {
+            pages_by_id: judge.pages(&[], 1),
+            pages_by_use: by_use.pages,
+            pages_together: together.pages,
+            judged,
+            ..Arrangement::none(Placement::ById)
+        };
+        let better =
+            if together.pages < by_use.pages { Placement::Together } else { Placement::ByUse };
+        let placement = wanted.unwrap_or(better);
+        let best = if placement == Placement::Together { together } else { by_use };
+        let gains = best.pages <= found.pages_by_id * (1.0 - LEAST_GAIN);
+        if placement == Placement::ById || !gains && wanted.is_none() {
             return Ok(found);
         }
         let all = Uses::of(self.kept());
-        if found.pages_together < found.pages_by_use {
-            (found.ids, found.placement) = (all.together(crew, &halves(1))?, Placement::Together);
-        } else {
-            found.ids = all.by_use();
-        }
+        let rows = match placement {
+            Placement::Together => all.together(crew, &part(1))?,
+            Placement::ByUse | Placement::ById => all.by_use(),
+        };
+        // As many uses in all batches as there were in those that the order was made from.
+        let least = (best.least * count).div_ceil(count - judged);
+        (found.ids, found.placement) = (all.ids(&rows, least), placement);
         Ok(found)
+    }
+}
+
+impl Arrangement {
+    /// No order, and nothing known of what one would save.
+    fn none(placement: Placement) -> Self {
+        Arrangement {
+            ids: Vec::new(),
+            placement,
+            pages_by_id: 0.0,
+            pages_by_use: 0.0,
+            pages_together: 0.0,
+            judged: 0,
+        }
+    }
+}
+
+/// What orders of rows are judged by.
+struct Judge<'a> {
+    uses: &'a Uses,
+    /// Batches that the orders were not made from.
+    batches: Vec<&'a [u64]>,
+    lying: Lying,
+}
+
+/// How many of some rows to place, and what that leaves.
+struct Verdict {
+    /// The batches that a row that is placed is used in at least.
+    least: usize,
+    pages: f64,
+}
+
+impl Judge<'_> {
+    /// The pages of a batch where those of some rows are placed that are used so often.
+    fn pages(&self, rows: &[u32], least: usize) -> f64 {
+        let ids = self.uses.ids(rows, least);
+        Places::of(&ids).pages_of(self.batches.iter().copied(), self.lying)
+    }
+
+    /// The fewest rows that do nearly as well as any number of them does.
+    fn best(&self, rows: &[u32]) -> Verdict {
+        let limits = std::iter::successors(Some(2), |least| Some(least * 2));
+        let limits = limits.take_while(|least| *least == 2 || *least <= self.uses.most());
+        let tried: Vec<_> =
+            limits.map(|least| Verdict { least, pages: self.pages(rows, least) }).collect();
+        let fewest = tried.iter().map(|tried| tried.pages).fold(f64::INFINITY, f64::min);
+        let good = tried.into_iter().rev().find(|it| it.pages <= fewest * (1.0 + NEARLY));
+        good.unwrap_or(Verdict { least: 2, pages: fewest })
     }
 }
 
@@ -255,8 +339,10 @@ mod tests {
         for threads in [2, 5] {
             assert_eq!(uses.together(crew(threads), &go_on).unwrap(), together);
         }
-        for mut ids in [uses.by_use(), together] {
+        for rows in [uses.by_use(), together] {
+            let mut ids = uses.ids(&rows, 1);
             ids.sort_unstable();
+            used.retain(|id| trace.kept().filter(|batch| batch.contains(id)).count() > 1);
             assert!(ids.iter().eq(&used));
         }
     }
@@ -269,7 +355,7 @@ mod tests {
         trace.push(&[7u32, 3, 7]).unwrap();
         trace.push(&[3u32]).unwrap();
         let found = trace.arrange(512, 512).unwrap();
-        assert_eq!((found.ids, found.placement, found.judged), (vec![3, 7], Placement::ByUse, 0));
+        assert_eq!((found.ids, found.placement, found.judged), (vec![3], Placement::ByUse, 0));
     }
 
     #[test]

@@ -11,8 +11,6 @@ pub(super) struct Uses {
     /// The id of each row, the most used first; of those that are used as often the one that
     /// was used first.
     ids: Vec<u64>,
-    /// How many rows are used in more than one batch.
-    common: usize,
     /// The batches of each row, one row after the other.
     batches: Vec<u32>,
     /// Where those of each row end.
@@ -38,7 +36,6 @@ impl Uses {
         rows.sort_unstable();
         let mut found = Uses {
             ids: rows.iter().map(|row| row.2).collect(),
-            common: rows.partition_point(|row| usize::MAX - row.0 > 1),
             batches: Vec::with_capacity(uses.len()),
             ends: Vec::with_capacity(rows.len()),
             batch_count: batches.count(),
@@ -62,22 +59,45 @@ impl Uses {
         self.batch_count
     }
 
-    /// The ids by how much they are used.
-    pub(super) fn by_use(&self) -> Vec<u64> {
-        self.ids.clone()
+    /// How many rows are used in so many batches or more. They are the first by their use.
+    pub(super) fn common(&self, least: usize) -> usize {
+        let uses =
+            |row: usize| self.ends[row] - row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let (mut low, mut high) = (0, self.ids.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if uses(middle) >= least { low = middle + 1 } else { high = middle }
+        }
+        low
     }
 
-    /// The ids so that those of one batch are near each other. Rows of which nothing is known but
-    /// a single batch follow, batch by batch.
+    /// The most batches that a row is used in.
+    pub(super) fn most(&self) -> usize {
+        self.ends.first().copied().unwrap_or(0)
+    }
+
+    /// The rows that are used in more than one batch, by how much they are used: of the others
+    /// nothing is known that would help them.
+    pub(super) fn by_use(&self) -> Vec<u32> {
+        (0u32..).take(self.common(2)).collect()
+    }
+
+    /// The same rows, so that those of one batch are near each other.
     pub(super) fn together(
         &self,
         crew: Crew,
         progress: &(impl Fn(u64, u64) -> ControlFlow<()> + Sync),
-    ) -> Result<Vec<u64>> {
-        let mut rows: Vec<u32> = (0u32..).take(self.common).collect();
+    ) -> Result<Vec<u32>> {
+        let mut rows = self.by_use();
         bisect(self, &mut rows, crew, progress)?;
-        let common = rows.into_iter().map(|row| self.ids[row as usize]);
-        Ok(common.chain(self.ids[self.common..].iter().copied()).collect())
+        Ok(rows)
+    }
+
+    /// The ids of those of some rows that are used in so many batches or more.
+    pub(super) fn ids(&self, rows: &[u32], least: usize) -> Vec<u64> {
+        let common = self.common(least);
+        let rows = rows.iter().map(|row| *row as usize).filter(|row| *row < common);
+        rows.map(|row| self.ids[row]).collect()
     }
 }
 
@@ -90,10 +110,14 @@ mod tests {
         let batches: [&[u64]; 4] = [&[3, 9], &[1, 3, 7], &[0, 3, 7], &[0, 9]];
         let uses = Uses::of(batches.into_iter());
         // 3 in three batches; 9, 7, 0 in two, by the first; 1 in one.
-        assert_eq!(uses.by_use(), [3, 9, 7, 0, 1]);
-        assert_eq!((uses.common, uses.batch_count()), (4, 4));
+        assert_eq!(uses.ids, [3, 9, 7, 0, 1]);
+        assert_eq!([1, 2, 3, 4].map(|least| uses.common(least)), [5, 4, 1, 0]);
+        assert_eq!((uses.most(), uses.batch_count()), (3, 4));
+        assert_eq!(uses.ids(&uses.by_use(), 1), [3, 9, 7, 0]);
+        assert_eq!(uses.ids(&[3, 2, 0], 3), [3]);
         let found: Vec<&[u32]> = (0..5).map(|row| uses.batches_of(row)).collect();
         assert_eq!(found, [&[0, 1, 2][..], &[0, 3], &[1, 2], &[2, 3], &[1]]);
-        assert_eq!(Uses::of(std::iter::empty()).by_use(), [0; 0]);
+        let none = Uses::of(std::iter::empty());
+        assert_eq!((none.by_use().len(), none.most(), none.common(0)), (0, 0, 0));
     }
 }
