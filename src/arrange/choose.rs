@@ -18,6 +18,9 @@ const FEWEST: usize = 2;
 /// What an order has to save of the pages to be worth it: each look-up costs something.
 const LEAST_GAIN: f64 = 0.01;
 
+/// The share of the pages that the orders of the two kinds have to differ by.
+const CLEARLY: f64 = 0.005;
+
 /// The pages that a shorter order may cost more than a longer one.
 const NEARLY: f64 = 0.002;
 
@@ -152,8 +155,12 @@ impl AccessTrace {
             judged,
             ..Arrangement::none(Placement::ById)
         };
-        let better =
-            if together.pages < by_use.pages { Placement::Together } else { Placement::ByUse };
+        // The simpler one, unless the other is clearly better.
+        let better = if together.pages < by_use.pages * (1.0 - CLEARLY) {
+            Placement::Together
+        } else {
+            Placement::ByUse
+        };
         let placement = wanted.unwrap_or(better);
         let best = if placement == Placement::Together { together } else { by_use };
         let gains = best.pages <= found.pages_by_id * (1.0 - LEAST_GAIN);
