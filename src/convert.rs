@@ -45,6 +45,7 @@ pub struct ConvertOptions {
     rows: Option<Range<u64>>,
     replace: bool,
     file_id: Option<[u8; 16]>,
+    norms: bool,
 }
 
 impl ConvertOptions {
@@ -93,6 +94,14 @@ impl ConvertOptions {
     #[must_use]
     pub fn file_id(mut self, id: [u8; 16]) -> Self {
         self.file_id = Some(id);
+        self
+    }
+
+    /// Adds the norm of each row, which [`nearest`](Table::nearest) takes cosines with. A table
+    /// that has norms keeps them: those of the rows as they are written.
+    #[must_use]
+    pub fn norms(mut self, yes: bool) -> Self {
+        self.norms = yes;
         self
     }
 
@@ -149,6 +158,7 @@ pub fn convert_with(
         .describe(WriteOptions::new(table.dim(), dtype))
         .vocab(rows.end - rows.start)
         .replace(options.replace)
+        .norms(options.norms || table.norms.is_some())
         .metadata(metadata(table, &rows, None)?);
     if let Some(bytes) = options.align {
         write = write.align(bytes);

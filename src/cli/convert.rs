@@ -48,6 +48,9 @@ pub(crate) struct ConvertArgs {
     /// Take rows a to b - 1 alone; either side may be left out
     #[arg(long, value_name = "A:B")]
     rows: Option<RowRange>,
+    /// Add the norm of each row, for searches by cosine: 4 bytes a row
+    #[arg(long)]
+    norms: bool,
     /// The file id, 32 hexadecimal digits [default: random]
     #[arg(long, value_name = "HEX", value_parser = parse_file_id)]
     file_id: Option<[u8; 16]>,
@@ -139,6 +142,7 @@ impl Plan {
     fn run(&self, args: &ConvertArgs, table: &Table, console: &Console) -> Result<Written> {
         let mut options =
             ConvertOptions::new().dtype(self.dtype).rows(self.rows.clone()).replace(args.force);
+        options = options.norms(args.norms);
         if let Some(align) = self.align {
             options = options.align(align);
         }

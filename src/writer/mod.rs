@@ -9,6 +9,7 @@
 
 mod body;
 mod check;
+mod norms;
 mod options;
 mod sort;
 mod spool;
