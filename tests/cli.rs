@@ -449,6 +449,31 @@ fn info_lists_the_tensors_of_a_checkpoint() {
 }
 
 #[test]
+fn a_model_of_the_hub_is_found_in_the_cache() {
+    let cache = tempfile::tempdir().unwrap();
+    let model = cache.path().join("models--org--minilm");
+    let snapshot = model.join("snapshots/0123abcd");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(model.join("refs")).unwrap();
+    std::fs::write(model.join("refs/main"), "0123abcd").unwrap();
+    for name in ["model.safetensors", "tokenizer.json", "config.json"] {
+        std::fs::copy(Path::new("fixtures/minilm-2k").join(name), snapshot.join(name)).unwrap();
+    }
+    let with_cache = |args: &[&str]| {
+        let mut command = embmap(args);
+        command.env("HF_HUB_CACHE", cache.path()).output().unwrap()
+    };
+    for id in ["org/minilm", "org/minilm@main", "org/minilm@0123abcd"] {
+        let lines = data(&with_cache(&["get", id, "--token", "cat", "--json"]));
+        assert_eq!(ids(&lines), [1811]);
+    }
+    let absent = failure(&with_cache(&["info", "org/other@v2"]), 1);
+    assert!(absent.contains("hf download org/other --revision v2"), "{absent}");
+    let path = failure(&with_cache(&["info", "fixtures/absent"]), 1);
+    assert!(path.contains("cannot open fixtures/absent"), "{path}");
+}
+
+#[test]
 fn convert_keeps_every_bit_and_reports_what_it_wrote() {
     let directory = TempDir::new().unwrap();
     let out = directory.path().join("minilm.emb");

@@ -11,7 +11,8 @@ use super::console::Console;
 /// Which table, and how to open it.
 #[derive(Args)]
 pub(crate) struct TableArgs {
-    /// An .emb, .safetensors, .gguf, .npy or .npz file or a model directory
+    /// An .emb, .safetensors, .gguf, .npy or .npz file, a model directory, or org/name of a model
+    /// in the local hub cache
     #[arg(value_name = "TABLE")]
     pub(crate) path: PathBuf,
     #[command(flatten)]

@@ -7,6 +7,7 @@ mod find;
 mod form;
 mod gguf;
 mod header;
+mod hub;
 mod json;
 mod kind;
 mod model_dir;
@@ -34,6 +35,7 @@ use crate::layout::Layout;
 use crate::storage::StoredFile;
 
 pub(crate) use find::{from_stored, list_tensors, open};
+pub(crate) use hub::locate;
 pub use npy::NpyHeader;
 pub(crate) use vocabulary::Vocabulary;
 
@@ -55,6 +57,8 @@ pub(crate) struct FoundTable {
     pub(crate) dtype: DType,
     pub(crate) codec: Codec,
     pub(crate) layout: Layout,
+    /// False where row `id` is not that of token `id`, whatever lies beside it.
+    pub(crate) rows_are_tokens: bool,
     /// Where the tokens come from, if from anywhere; not read yet.
     pub(crate) tokens: Option<PathBuf>,
     /// The tokenizer.json, if there is one; not read yet.

@@ -162,6 +162,7 @@ pub(crate) fn in_place(
         dtype,
         codec: Codec::Plain,
         layout,
+        rows_are_tokens: true,
         tokens: None,
         tokenizer: None,
     })
