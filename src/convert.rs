@@ -12,7 +12,7 @@ use crate::writer::{TableWriter, WriteOptions, Written};
 
 mod rows;
 
-use rows::Recoding;
+pub(crate) use rows::Recoding;
 
 /// The bytes read at once; rounded down to whole rows, and at least one row.
 const PIECE: usize = 4 << 20;

@@ -11,7 +11,7 @@ mod show;
 
 pub use format::FormatError;
 pub use place::Place;
-use show::{At, Candidates, RowCount, Shown};
+use show::{At, Candidates, RowCount, Shown, Token};
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -315,6 +315,21 @@ pub enum Error {
         bytes: u64,
         /// The longest length.
         longest: u64,
+    },
+
+    /// A token cannot be written in the format of an export.
+    #[error("row {id}: {} cannot be written to {format}: {reason}; {way_out}", Token(token.as_deref()))]
+    UnfitToken {
+        /// The row.
+        id: u64,
+        /// Its token; `None` where it has none.
+        token: Option<String>,
+        /// What it was to be written to.
+        format: &'static str,
+        /// Why it cannot.
+        reason: &'static str,
+        /// What to do.
+        way_out: &'static str,
     },
 
     /// The writer was told another number of rows than it was handed.

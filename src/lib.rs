@@ -51,7 +51,8 @@
 //! [`convert()`] writes any table as one `.emb` file: rows at a constant stride, tokens with an
 //! index, the tokenizer, and a checksum for every 64 KiB, which [`Table::verify`] compares.
 //! [`TableWriter`] writes rows of your own. Both stream, and publish the file whole or not at
-//! all. The format is specified in `docs/format.md`.
+//! all. The format is specified in `docs/format.md`. [`export()`] is the way back: safetensors,
+//! npy, and the formats of word2vec and GloVe.
 //!
 //! # Text
 //!
@@ -86,6 +87,7 @@ mod codec;
 mod convert;
 mod dtype;
 mod error;
+mod export;
 pub mod format;
 mod gather;
 mod layout;
@@ -106,6 +108,9 @@ pub use codec::{Codec, Loss, ScaleType, Scaling};
 pub use convert::{ConvertOptions, convert, convert_with};
 pub use dtype::{DType, Element, Output, UnknownDType};
 pub use error::{Error, FormatError, Place, Result};
+pub use export::{
+    ExportFormat, ExportOptions, Exported, UnfitTokens, export, export_to, export_with, plan_export,
+};
 pub use gather::{BagOptions, GatherOptions, Id, Pooling};
 pub use open::OpenOptions;
 pub use residency::{Residency, Warming};

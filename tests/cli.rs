@@ -712,3 +712,65 @@ fn an_interrupted_verify_says_so() {
     interrupt(&child);
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
 }
+
+#[test]
+fn export_writes_what_other_tools_read() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("words.vec");
+    let args = ["export", MINILM, "-o", text(&out), "--rows", "1811:1813"];
+    let planned = run(&[&args[..], &["--dry-run", "--json"]].concat());
+    let plan: Value = serde_json::from_str(&data(&planned)).unwrap();
+    assert_eq!((plan["written"].as_bool(), plan["vocab"].as_u64()), (Some(false), Some(2)));
+    assert!(errors(&planned).contains("would write"));
+    assert!(names(directory.path()).is_empty());
+
+    let report: Value =
+        serde_json::from_str(&data(&run(&[&args[..], &["--json"]].concat()))).unwrap();
+    let expected = [
+        "output",
+        "format",
+        "written",
+        "vocab",
+        "dim",
+        "dtype",
+        "file_bytes",
+        "tokens",
+        "tokens_output",
+        "skipped",
+        "replaced",
+        "seconds",
+        "rows_per_second",
+    ];
+    let mut found = keys(&report);
+    found.sort_unstable();
+    let mut expected = expected.to_vec();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    let written = std::fs::read_to_string(&out).unwrap();
+    assert_eq!(report["file_bytes"].as_u64(), Some(written.len() as u64));
+    assert_eq!(written.lines().next(), Some("2 384"));
+    assert!(written.lines().nth(1).unwrap().starts_with("cat 0.03253174 "));
+
+    let streamed = run(&["export", MINILM, "-o", "-", "--to", "word2vec", "--rows", "1811:1813"]);
+    assert_eq!(data(&streamed), written);
+    assert!(failure(&run(&args), 1).contains("--force"));
+    data(&run(&[&args[..], &["--force", "--quiet"]].concat()));
+}
+
+#[test]
+fn export_refuses_what_it_cannot_do() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("out.npy");
+    let (out, golden) = (text(&out), "fixtures/v1/f16-tokens.emb");
+    failure(&run(&["export", MINILM, "-o", "-"]), 2);
+    failure(&run(&["export", MINILM, "-o", "-", "--to", "npy", "--json"]), 2);
+    failure(&run(&["export", MINILM, "-o", out, "--to", "parrot"]), 2);
+    assert!(failure(&run(&["export", MINILM, "-o", "x.txt"]), 1).contains("--to"));
+    let message = failure(&run(&["export", "fixtures/v1/bf16-align64.emb", "-o", out]), 1);
+    assert!(message.contains("--dtype f32"), "{message}");
+    let message = failure(&run(&["export", golden, "-o", out, "--to", "glove"]), 1);
+    assert!(message.contains("row 2") && message.contains("--unfit-tokens"), "{message}");
+    assert!(names(directory.path()).is_empty());
+    let skipped = run(&["export", golden, "-o", out, "--to", "glove", "--unfit-tokens", "skip"]);
+    assert!(errors(&skipped).contains("2 rows were left out"));
+}

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. A room is a file or folder of `src/`.
-const MAY_USE: [(&str, &[&str]); 21] = [
+const MAY_USE: [(&str, &[&str]); 22] = [
     ("error", &["dtype"]),
     ("dtype", &[]),
     ("codec", &["error", "dtype"]),
@@ -48,6 +48,13 @@ const MAY_USE: [(&str, &[&str]); 21] = [
         &[
             "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table", "source",
             "open", "gather", "writer",
+        ],
+    ),
+    (
+        "export",
+        &[
+            "error", "dtype", "codec", "layout", "storage", "tokens", "table", "source", "gather",
+            "convert", "publish",
         ],
     ),
     ("cli", &[]),

@@ -18,6 +18,7 @@ use super::json::{Object, hex};
 use super::open::TableArgs;
 use super::output::is_dash;
 use super::progress::{Progress, Unit};
+use super::range::RowRange;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,8 +46,8 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "BYTES")]
     align: Option<Align>,
     /// Take rows a to b - 1 alone; either side may be left out
-    #[arg(long, value_name = "A:B", value_parser = parse_rows)]
-    rows: Option<Rows>,
+    #[arg(long, value_name = "A:B")]
+    rows: Option<RowRange>,
     /// The file id, 32 hexadecimal digits [default: random]
     #[arg(long, value_name = "HEX", value_parser = parse_file_id)]
     file_id: Option<[u8; 16]>,
@@ -84,9 +85,6 @@ enum Align {
     #[value(name = "4096")]
     Page,
 }
-
-/// A range whose ends may be the table's own.
-type Rows = (Option<u64>, Option<u64>);
 
 pub(crate) fn run(args: &ConvertArgs, console: &Console) -> Outcome {
     if is_dash(&args.output) {
@@ -134,8 +132,8 @@ impl Plan {
             Align::Sector => 512,
             Align::Page => 4096,
         });
-        let (start, end) = args.rows.unwrap_or_default();
-        Plan { dtype, align, rows: start.unwrap_or(0)..end.unwrap_or(table.vocab()) }
+        let rows = args.rows.map_or(0..table.vocab(), |rows| rows.of(table.vocab()));
+        Plan { dtype, align, rows }
     }
 
     fn run(&self, args: &ConvertArgs, table: &Table, console: &Console) -> Result<Written> {
@@ -226,16 +224,6 @@ fn quantization(loss: &Loss) -> Value {
     })
 }
 
-fn parse_rows(text: &str) -> Result<Rows, String> {
-    let side = |text: &str| match text {
-        "" => Some(None),
-        number => number.parse().ok().map(Some),
-    };
-    text.split_once(':')
-        .and_then(|(start, end)| Some((side(start)?, side(end)?)))
-        .ok_or_else(|| "expected a:b, such as 0:1000, :1000 or 1000:".to_owned())
-}
-
 fn parse_file_id(text: &str) -> Result<[u8; 16], String> {
     let id = u128::from_str_radix(text, 16).ok();
     let id = id.filter(|_| text.len() == 32 && !text.starts_with('+'));
@@ -245,16 +233,6 @@ fn parse_file_id(text: &str) -> Result<[u8; 16], String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rows_are_a_range_with_open_ends() {
-        assert_eq!(parse_rows("2:10"), Ok((Some(2), Some(10))));
-        assert_eq!(parse_rows(":10"), Ok((None, Some(10))));
-        assert_eq!(parse_rows("2:"), Ok((Some(2), None)));
-        for wrong in ["2", "a:b", "1:2:3", "-1:2", ""] {
-            assert!(parse_rows(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_file_id_is_32_digits() {

@@ -5,6 +5,7 @@ mod completions;
 mod console;
 mod convert;
 mod escape;
+mod export;
 mod failure;
 mod gather;
 mod get;
@@ -18,6 +19,7 @@ mod open;
 mod output;
 mod panics;
 mod progress;
+mod range;
 mod tensors;
 mod values;
 mod verify;
@@ -56,6 +58,8 @@ enum Command {
     Gather(gather::GatherArgs),
     /// Write a table as one .emb file
     Convert(convert::ConvertArgs),
+    /// Write a table in the format of another tool: safetensors, npy, word2vec, GloVe
+    Export(export::ExportArgs),
     /// Read a whole table and check everything that its file promises
     Verify(verify::VerifyArgs),
     /// Measure how fast batches of rows are gathered, beside the limit of the machine
@@ -82,6 +86,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Get(args) => get::run(&args, &console),
         Command::Gather(args) => gather::run(&args, &console),
         Command::Convert(args) => convert::run(&args, &console),
+        Command::Export(args) => export::run(&args, &console),
         Command::Verify(args) => verify::run(&args, &console),
         Command::Bench(args) => bench::run(&args, &console),
         Command::Completions(args) => completions::run(&args),

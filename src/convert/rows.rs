@@ -13,7 +13,7 @@ use crate::table::Table;
 use crate::writer::WriteOptions;
 
 /// What becomes of rows.
-pub(super) struct Recoding<'a> {
+pub(crate) struct Recoding<'a> {
     layout: &'a Layout,
     /// How the rows that are written are encoded.
     pub(super) encoding: Encoding,
@@ -47,7 +47,7 @@ enum DecodeInto {
 
 impl<'a> Recoding<'a> {
     /// What makes rows of `dtype` of a table's.
-    pub(super) fn new(table: &'a Table, dtype: DType) -> Result<Self> {
+    pub(crate) fn new(table: &'a Table, dtype: DType) -> Result<Self> {
         let (layout, from, kernels) = (&table.layout, table.encoding(), Kernels::of_process());
         let keep = dtype == from.dtype;
         let quantizer = Quantizer::to(dtype).filter(|_| !keep);
@@ -95,7 +95,7 @@ impl<'a> Recoding<'a> {
     }
 
     /// Encodes rows anew that follow each other from `first` on.
-    pub(super) fn encode<'b>(
+    pub(crate) fn encode<'b>(
         &'b mut self,
         first: u64,
         rows: &'b [u8],

@@ -20,6 +20,20 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// Shows a token, escaped and cut.
+pub(super) struct Token<'a>(pub(super) Option<&'a str>);
+
+impl fmt::Display for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 60;
+        let Some(token) = self.0 else { return f.write_str("an absent token") };
+        match token.char_indices().nth(MOST) {
+            Some((end, _)) => write!(f, "the token {:?}...", &token[..end]),
+            None => write!(f, "the token {token:?}"),
+        }
+    }
+}
+
 /// Shows the position of an id in its batch.
 pub(super) struct At(pub(super) Option<usize>);
 

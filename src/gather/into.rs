@@ -195,7 +195,7 @@ impl Table {
     }
 
     /// The threads for a call.
-    pub(super) fn crew(&self, of_call: Option<usize>) -> Result<Crew> {
+    pub(crate) fn crew(&self, of_call: Option<usize>) -> Result<Crew> {
         Ok(Crew { threads: pool::threads(of_call, self.threads)?, spin: self.spin })
     }
 

@@ -19,3 +19,4 @@ mod window;
 pub use bag::Pooling;
 pub use ids::Id;
 pub use options::{BagOptions, GatherOptions};
+pub(crate) use pool::Crew;

@@ -65,16 +65,16 @@ const GRACE: usize = 32;
 
 /// The threads of one call, and how long its helpers wait for another.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Crew {
+pub(crate) struct Crew {
     /// The threads, the calling one included.
-    pub(super) threads: usize,
+    pub(crate) threads: usize,
     /// How long helpers stay awake for the next call.
-    pub(super) spin: Duration,
+    pub(crate) spin: Duration,
 }
 
 impl Crew {
     /// True where work on so many bytes pays for several threads.
-    pub(super) fn pays_for(self, bytes: usize) -> Result<bool> {
+    pub(crate) fn pays_for(self, bytes: usize) -> Result<bool> {
         if self.threads < 2 || bytes < AWAKE_BYTES {
             return Ok(false);
         }
@@ -105,7 +105,7 @@ impl Crew {
     /// # Errors
     ///
     /// That of the first part that failed.
-    pub(super) fn work<P: Send>(
+    pub(crate) fn work<P: Send>(
         self,
         parts: Vec<P>,
         work: impl Fn(P) -> Result<()> + Sync,

@@ -7,6 +7,15 @@ use std::path::{Path, PathBuf, is_separator};
 use super::system::{Directory, Mode};
 use crate::error::{Error, Result};
 
+/// Looks whether a file may be published at a path, without making one.
+///
+/// # Errors
+///
+/// As for making one: what stands there, or that the directory cannot be opened.
+pub(crate) fn check_destination(path: &Path, replace: bool) -> Result<()> {
+    Destination::open(path, replace)?.check().map(|_| ())
+}
+
 /// A destination, its directory opened once.
 pub(super) struct Destination {
     /// The path as the caller gave it, for messages.

@@ -15,6 +15,7 @@ use portable as system;
 #[cfg(unix)]
 use unix as system;
 
+pub(crate) use destination::check_destination;
 #[cfg(test)]
 pub(crate) use operations::Operation;
 pub(crate) use operations::Operations;

@@ -55,6 +55,11 @@ impl Vocabulary {
         }
     }
 
+    /// The tokens of the text of a `tokenizer.json`, or `None` where they cannot be read.
+    pub(crate) fn of_tokenizer_json(text: &str) -> Option<Self> {
+        Self::from_tokenizer_json(text.as_bytes()).ok()
+    }
+
     /// Tokens that are sorted by id.
     pub(super) fn of(text: String, list: Vec<Listed>) -> Self {
         Vocabulary { text, tokens: Tokens::ById(list) }

@@ -11,6 +11,7 @@ pub(crate) use encode::encode_tokens;
 pub(crate) use index::{IndexBuilder, token_hash};
 pub(crate) use lookup::{TokenParts, Tokens};
 pub(crate) use verify::verify_tokens;
+pub(crate) use walk::TokenWalk;
 
 /// The longest token, in bytes: a bound for what a reader allocates.
 pub(crate) const LONGEST_TOKEN: u64 = 1 << 20;
