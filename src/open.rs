@@ -86,6 +86,12 @@ impl OpenOptions {
         self
     }
 
+    /// What is asked of a foreign format.
+    #[cfg(feature = "import")]
+    pub(crate) fn source(&self) -> &SourceOptions {
+        &self.source
+    }
+
     /// How [`open`](OpenOptions::open) reaches the bytes; [`Access::Read`] unless said.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. A room is a file or folder of `src/`.
-const MAY_USE: [(&str, &[&str]); 22] = [
+const MAY_USE: [(&str, &[&str]); 23] = [
     ("error", &["dtype"]),
     ("dtype", &[]),
     ("codec", &["error", "dtype"]),
@@ -44,10 +44,17 @@ const MAY_USE: [(&str, &[&str]); 22] = [
         ],
     ),
     (
+        "import",
+        &[
+            "error", "dtype", "codec", "layout", "storage", "tokens", "table", "source", "open",
+            "gather",
+        ],
+    ),
+    (
         "convert",
         &[
             "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table", "source",
-            "open", "gather", "writer",
+            "open", "gather", "writer", "import", "publish",
         ],
     ),
     (

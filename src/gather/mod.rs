@@ -20,3 +20,5 @@ pub use bag::Pooling;
 pub use ids::Id;
 pub use options::{BagOptions, GatherOptions};
 pub(crate) use pool::Crew;
+#[cfg(feature = "import")]
+pub(crate) use pool::{pool_of, threads};

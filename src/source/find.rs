@@ -129,7 +129,7 @@ fn list<C: Catalogue>(
 }
 
 /// What a path is.
-enum Model {
+pub(super) enum Model {
     Single {
         file: StoredFile,
         dir: ModelDir,
@@ -146,7 +146,7 @@ enum Model {
 }
 
 impl Model {
-    fn at(path: &Path, follow_links: bool) -> Result<Self> {
+    pub(super) fn at(path: &Path, follow_links: bool) -> Result<Self> {
         let status = fs::metadata(path).map_err(|source| Error::io("open", path, source))?;
         if status.is_dir() {
             let dir = ModelDir::new(path, follow_links)?;
@@ -172,6 +172,10 @@ impl Model {
             Kind::Npy => Ok(Model::Npy(file)),
             Kind::Zip => Ok(Model::Npz(file)),
             Kind::Safetensors => Ok(Model::Single { file, dir }),
+            Kind::Emb => Err(Error::NoTable {
+                path: file.path().to_path_buf(),
+                reason: "an .emb file, which has no tensors".to_owned(),
+            }),
             other => Err(Error::NoTable {
                 path: file.path().to_path_buf(),
                 reason: other.refusal().unwrap_or_else(|| UNKNOWN.to_owned()),

@@ -306,7 +306,13 @@ impl WriteOptions {
         WriteOptions { sizes, ..self }
     }
 
-    fn shape(&self) -> Result<Shape> {
+    /// The bytes of the tokenizer and of the metadata.
+    #[cfg(feature = "import")]
+    pub(super) fn texts(&self) -> [Option<usize>; 2] {
+        [self.tokenizer.as_ref().map(Vec::len), self.metadata.as_ref().map(String::len)]
+    }
+
+    pub(super) fn shape(&self) -> Result<Shape> {
         let dim = Some(self.dim).filter(|dim| (1..=LARGEST_DIM).contains(dim));
         let Some(dim) = dim.and_then(|dim| u32::try_from(dim).ok()) else {
             let reason = format!("{} was given, expected 1 to {LARGEST_DIM}", self.dim);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::body::{Body, SectionWriter};
 use super::check::check;
 use super::options::{Sizes, WriteOptions};
-use super::tokens::TokenSpool;
+use super::tokens::{TokenSpool, Twins};
 use crate::codec::Loss;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
@@ -103,6 +103,12 @@ pub struct Written {
     pub row_stride: u64,
     /// The number of tokens, absent ones included.
     pub tokens: u64,
+    /// The rows that were left out because of their tokens, where
+    /// `ImportOptions` said so.
+    pub duplicates: u64,
+    /// The NaNs and infinities among the numbers of text, which were kept; `None` where the source
+    /// was no text. [`Table::verify`](crate::Table::verify) counts those of any file.
+    pub non_finite: Option<u64>,
     /// The id of the file.
     pub file_id: [u8; 16],
     /// What quantizing cost, where [`convert()`](crate::convert()) quantized the rows.
@@ -138,8 +144,17 @@ impl TableWriter {
         sections: [Option<Vec<u8>>; 2],
         sizes: Sizes,
     ) -> Self {
-        let state =
-            State { shape, announced, file_id, vocab: 0, body, tokens: None, sizes, sections };
+        let state = State {
+            shape,
+            announced,
+            file_id,
+            vocab: 0,
+            body,
+            tokens: None,
+            unique_tokens: false,
+            sizes,
+            sections,
+        };
         TableWriter { path, state: Some(Box::new(state)) }
     }
 
@@ -260,9 +275,18 @@ impl TableWriter {
     /// where another writer was first, and [`Error::WriterPoisoned`]: in all of these the
     /// destination is as it was. [`Error::PublishedNotDurable`] where only the flush of the
     /// directory failed, and the new file is in place.
-    pub fn finish(mut self) -> Result<Written> {
+    pub fn finish(self) -> Result<Written> {
+        self.finish_after(|_| Ok(()))
+    }
+
+    /// [`finish`](TableWriter::finish), after a look at the tokens that several rows have: an
+    /// error of `look` is its error, and nothing is published then.
+    pub(crate) fn finish_after(
+        mut self,
+        look: impl FnOnce(&Twins) -> Result<()>,
+    ) -> Result<Written> {
         let state = self.state.take().ok_or_else(|| self.poisoned())?;
-        state.finish(std::mem::take(&mut self.path))
+        state.finish(std::mem::take(&mut self.path), look)
     }
 
     fn attempt(&mut self, work: impl FnOnce(&mut State, &Path) -> Result<()>) -> Result<()> {
@@ -319,7 +343,7 @@ impl State {
         tokens.push(token).map_err(failed)
     }
 
-    fn finish(mut self, path: PathBuf) -> Result<Written> {
+    fn finish(mut self, path: PathBuf, look: impl FnOnce(&Twins) -> Result<()>) -> Result<Written> {
         let (vocab, file_id) = (self.vocab, self.file_id);
         if let Some(expected) = self.announced.filter(|announced| vocab != *announced) {
             return Err(Error::RowCount { expected, got: vocab });
@@ -327,7 +351,7 @@ impl State {
         let failed = |source| Error::io("write", &path, source);
         let tokens = self.tokens.as_ref().map_or(0, TokenSpool::count);
         if let Some(tokens) = self.tokens.take() {
-            tokens.write_to(&mut self.body).map_err(failed)?;
+            look(&tokens.write_to(&mut self.body).map_err(failed)?)?;
         }
         for (kind, bytes) in
             [SectionKind::Tokenizer, SectionKind::Metadata].iter().zip(self.sections)
@@ -357,6 +381,8 @@ impl State {
             vocab,
             row_stride: header.row_stride,
             tokens,
+            duplicates: 0,
+            non_finite: None,
             file_id,
             loss: None,
         })

@@ -1,0 +1,54 @@
+//! The length of a file before it is written.
+
+use super::options::WriteOptions;
+use crate::checks::BLOCK_BYTES;
+use crate::error::{Error, Result};
+use crate::format::{ROWS_OFFSET, TRAILER_BYTES, align_up};
+use crate::tokens::index_bytes;
+
+/// The tokens of a table, added up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TokenTotals {
+    /// All of them, absent ones included.
+    pub(crate) count: u64,
+    /// The distinct ones among those that are there.
+    pub(crate) distinct: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+}
+
+impl TokenTotals {
+    /// Counts a token, which is taken for one that no other row has.
+    pub(crate) fn add(&mut self, token: Option<&str>) {
+        self.count += 1;
+        self.distinct += u64::from(token.is_some());
+        self.bytes += token.map_or(0, str::len) as u64;
+    }
+}
+
+impl WriteOptions {
+    /// The length of the file of so many rows and these tokens, and its row stride.
+    pub(crate) fn planned(&self, vocab: u64, tokens: TokenTotals) -> Result<(u64, u64)> {
+        let shape = self.shape()?;
+        let rows_end = shape.rows_end(vocab)?;
+        let mut sections = Vec::new();
+        if tokens.count > 0 {
+            sections.push(tokens.count.checked_add(1).and_then(|count| count.checked_mul(8)));
+            sections.push(Some(tokens.bytes));
+            sections.push(Some(tokens.count.div_ceil(8)));
+            sections.push(index_bytes(tokens.distinct, tokens.count));
+        }
+        sections.extend(self.texts().into_iter().flatten().map(|text| Some(text as u64)));
+        let end = sections
+            .into_iter()
+            .try_fold(rows_end, |end, section| align_up(end)?.checked_add(section?));
+        let bytes = end.and_then(align_up).and_then(|sums| {
+            // A sum of 8 bytes for each block from the rows to the sums.
+            let blocks = (sums - ROWS_OFFSET).div_ceil(BLOCK_BYTES.into());
+            align_up(sums.checked_add(8 * blocks)?)?.checked_add(TRAILER_BYTES as u64)
+        });
+        let form = shape.form;
+        let too_large = Error::TooLarge { vocab, dim: form.dim.into(), dtype: form.dtype };
+        Ok((bytes.ok_or(too_large)?, shape.row_stride))
+    }
+}
