@@ -1,13 +1,14 @@
 //! What can go wrong, with the data a caller needs to act on it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::dtype::DType;
 
 mod format;
 mod place;
 mod show;
+mod system;
 
 pub use format::FormatError;
 pub use place::Place;
@@ -215,6 +216,12 @@ pub enum Error {
         "the scales of this table lie apart from its values, so no row is one piece of bytes; use gather_bytes_into, or convert the table to .emb, which keeps them together"
     )]
     RowApart,
+
+    /// A run of rows was asked for, and rows lie in another order than that of their ids.
+    #[error(
+        "the rows of this table lie in an order of their own, so that no run of ids is one piece of bytes; use row, rows or gather_into, or convert the table with rows by their ids"
+    )]
+    RowsOrdered,
 
     /// An id is negative or not below `vocab`.
     #[error("id {id}{} is out of range: the table has {}", At(*position), RowCount(*vocab))]
@@ -437,11 +444,4 @@ pub enum Error {
         /// What the system answered.
         reason: String,
     },
-}
-
-impl Error {
-    /// An I/O error with the verb and the path it belongs to.
-    pub(crate) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
-        Error::Io { operation, path: path.to_path_buf(), source }
-    }
 }

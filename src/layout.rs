@@ -89,7 +89,20 @@ impl Plane {
 
     /// The bytes from an extent's first row to the end of its last one.
     pub(crate) fn extent_bytes(&self, extent: &Extent) -> u64 {
-        extent_bytes(extent.rows, self.row_bytes, self.row_stride).unwrap_or(0)
+        self.bytes_of(extent.rows)
+    }
+
+    /// The bytes from the first to the end of the last of so many rows of one extent.
+    pub(crate) fn bytes_of(&self, rows: u64) -> u64 {
+        extent_bytes(rows, self.row_bytes, self.row_stride).unwrap_or(0)
+    }
+
+    /// The rows from an id to the end of the extent that it lies in, or `None` where the id is
+    /// not below the number of rows.
+    pub(crate) fn rows_from(&self, id: u64) -> Option<u64> {
+        let after = self.extents.partition_point(|extent| extent.first <= id);
+        let extent = &self.extents[after.checked_sub(1)?];
+        (extent.first + extent.rows).checked_sub(id).filter(|rows| *rows > 0)
     }
 
     /// The place of a row, or `None` where the id is not below the number of rows.
@@ -249,6 +262,10 @@ mod tests {
         assert_eq!(places[7], RowPlace { file: 1, offset: 96 });
         assert_eq!(places[8], RowPlace { file: 0, offset: 24 });
         assert_eq!(plane.place(9), None);
+        let left: Vec<_> = (0..10).map(|id| plane.rows_from(id)).collect();
+        let some = [3, 2, 1, 5, 4, 3, 2, 1, 1].map(Some);
+        assert_eq!((&left[..9], left[9]), (&some[..], None));
+        assert_eq!(plane.rows_from(u64::MAX), None);
     }
 
     #[test]

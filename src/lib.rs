@@ -94,8 +94,10 @@ mod gather;
 mod import;
 mod layout;
 mod open;
+mod order;
 mod publish;
 mod residency;
+mod search;
 mod source;
 #[allow(unsafe_code)]
 mod storage;
@@ -115,11 +117,12 @@ pub use error::{Error, FormatError, Place, Result};
 pub use export::{
     ExportFormat, ExportOptions, Exported, UnfitTokens, export, export_to, export_with, plan_export,
 };
-pub use gather::{BagOptions, GatherOptions, Id, Pooling};
+pub use gather::{BagOptions, GatherOptions, Id, Outputs, Pooling, Recycled};
 #[cfg(feature = "import")]
 pub use import::{Duplicates, ImportFormat, ImportOptions, Source, TextEncoding};
 pub use open::OpenOptions;
 pub use residency::{Residency, Warming};
+pub use search::{Metric, NearestOptions, Neighbour};
 pub use source::{NpyHeader, TensorInfo};
 pub use table::{Access, DirectIo, Rows, SectionInfo, Table, TableInfo, Temperature};
 #[cfg(feature = "text")]

@@ -8,27 +8,31 @@ use crate::codec::{Codec, Encoding};
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::layout::{Extent, Layout};
-use crate::storage::{Direct, StoredFile};
+use crate::storage::{Direct, StoredFile, Stretch};
 
 mod budget;
 mod direct;
 mod extent;
 mod info;
+mod order;
 mod pages;
 mod rows;
 mod scan;
 mod temperature;
 mod texts;
 mod tokens;
+mod windows;
 
 pub(crate) use budget::Budget;
 pub use direct::DirectIo;
 pub use info::{Access, SectionInfo, TableInfo};
+pub(crate) use order::{Places, RowOrder, Run};
 pub use rows::Rows;
 pub(crate) use temperature::Patience;
 pub use temperature::Temperature;
 pub(crate) use texts::TextSource;
 pub(crate) use tokens::TokenSource;
+pub(crate) use windows::WindowRows;
 
 /// An embedding table of `vocab` rows of `dim` elements, open for reading.
 ///
@@ -49,11 +53,16 @@ pub(crate) use tokens::TokenSource;
 pub struct Table {
     pub(crate) files: Vec<StoredFile>,
     pub(crate) layout: Layout,
+    /// The order of the rows, where it is not that of their ids. Places then take the part of
+    /// ids in the layout.
+    pub(crate) order: Option<RowOrder>,
     pub(crate) dtype: DType,
     pub(crate) codec: Codec,
     pub(crate) tokens: TokenSource,
     pub(crate) tokenizer: TextSource,
     pub(crate) metadata: TextSource,
+    /// The norm of each row, in the table's first file.
+    pub(crate) norms: Option<Stretch>,
     pub(crate) checks: CheckPlan,
     pub(crate) access: Access,
     /// What carries out direct reads, with [`Access::Direct`].
@@ -182,7 +191,7 @@ impl Table {
             let elements = bytemuck::try_cast_slice(bytes).map_err(|_| self.misaligned::<T>())?;
             extents.push((extent.first, elements));
         }
-        Ok(Rows::new(extents, self.vocab(), self.dim(), stride))
+        Ok(Rows::new(extents, self.places()?, self.vocab(), self.dim(), stride))
     }
 
     /// The bytes of one row, as encoded, zero-copy.
@@ -223,7 +232,11 @@ impl Table {
     /// has the id.
     #[inline]
     fn row_in_memory(&self, id: u64) -> Option<&[u8]> {
-        let place = self.layout.values.place(id)?;
+        let place = match &self.order {
+            None => id,
+            Some(order) => order.place_in_memory(self.files.first()?, id)?,
+        };
+        let place = self.layout.values.place(place)?;
         let length = usize::try_from(self.layout.values.row_bytes()).ok()?;
         self.files.get(place.file)?.slice(place.offset, length)
     }
@@ -238,7 +251,10 @@ impl Table {
         if !self.layout.is_together() {
             return Error::RowApart;
         }
-        Error::NotMapped { operation: "row" }
+        match self.places().map(|places| places.map(|places| places.of(id))) {
+            Err(error) | Ok(Some(Err(error))) => error,
+            Ok(Some(Ok(_)) | None) => Error::NotMapped { operation: "row" },
+        }
     }
 
     /// Why there is no typed row for an id.

@@ -8,6 +8,7 @@ use crate::checks::{BLOCK_BYTES, BlockSums, SectionSum, block_sum};
 use crate::codec::{Codec, count_non_finite};
 use crate::error::{Error, FormatError, Result};
 use crate::layout::Extent;
+use crate::order::verify_order;
 use crate::storage::{Scan, StoredFile, Stretch};
 use crate::table::Table;
 use crate::tokens::verify_tokens;
@@ -69,7 +70,8 @@ pub enum Damage {
         offset: u64,
         /// Its length in bytes.
         bytes: u64,
-        /// The rows that lie in it, in whole or in part; empty beyond the rows.
+        /// The rows that lie in it, in whole or in part; empty beyond the rows. Their places,
+        /// where rows lie in an order of their own.
         rows: Range<u64>,
         /// The sum recorded.
         expected: u64,
@@ -122,7 +124,7 @@ impl Table {
             Some(blocks) => self.verify_blocks(blocks, &mut found, &mut progress)?,
             None if self.codec != Codec::Plain => {
                 let mut numbers = Numbers::of(self);
-                let mut scan = self.scan_rows(0..self.vocab(), PIECE);
+                let mut scan = self.scan_places(0..self.vocab(), PIECE);
                 while let Some(piece) = scan.next()? {
                     found.bytes += piece.bytes.len() as u64;
                     numbers.count(piece.first, piece.bytes, &mut found);
@@ -146,7 +148,12 @@ impl Table {
                 }
             }
         }
+        // What was found there is the place of a row.
+        if let Some(place) = found.first_non_finite_row {
+            found.first_non_finite_row = Some(self.id_at(place));
+        }
         self.verify_sections(&mut found)?;
+        self.verify_order(&mut found)?;
         match self.token_sections()?.map(verify_tokens) {
             Some(Err(Error::Format { source, .. })) => found.add(Damage::Format(source)),
             Some(Err(error)) => return Err(error),
@@ -155,6 +162,18 @@ impl Table {
         self.verify_texts(&mut found)?;
         self.check_alive()?;
         Ok(found)
+    }
+
+    /// The order of the rows is one: each has a place of its own.
+    fn verify_order(&self, found: &mut Verification) -> Result<()> {
+        let Some((order, file)) = self.order.as_ref().zip(self.files.first()) else {
+            return Ok(());
+        };
+        match verify_order(file, order.section, order.shape) {
+            Err(Error::Format { source, .. }) => found.add(Damage::Format(source)),
+            other => return other,
+        }
+        Ok(())
     }
 
     /// The metadata is one JSON object, the tokenizer UTF-8.

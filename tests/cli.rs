@@ -385,6 +385,7 @@ fn info_tells_all_of_a_table() {
         "pages_per_row",
         "path",
         "pieces",
+        "placed_rows",
         "row_bytes",
         "row_stride",
         "scales",

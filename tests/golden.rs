@@ -22,6 +22,8 @@ struct Golden {
     dtype: DType,
     dim: usize,
     align: Option<u64>,
+    /// The ids whose rows lie first.
+    order: Vec<u64>,
     /// The rows, encoded.
     rows: Vec<u8>,
     /// No token sections where empty.
@@ -48,6 +50,7 @@ fn goldens() -> Vec<Golden> {
     let f16s: Vec<f16> = (0u16..7 * 5).map(|i| f16::from_bits(i * 1873)).collect();
     let bf16s: Vec<bf16> =
         (0u16..40 * 33).map(|i| bf16::from_bits(i.wrapping_mul(50_021))).collect();
+    let numbered: Vec<f16> = (0u16..130 * 3).map(f16::from_bits).collect();
     let f64s: Vec<f64> = (0u32..6).map(|i| f64::from(i).exp() / 3.0).collect();
     vec![
         Golden {
@@ -55,6 +58,7 @@ fn goldens() -> Vec<Golden> {
             dtype: DType::F32,
             dim: 3,
             align: None,
+            order: vec![],
             rows: bytemuck::cast_slice(&f32s).to_vec(),
             tokens: vec![],
             tokenizer: None,
@@ -65,6 +69,7 @@ fn goldens() -> Vec<Golden> {
             dtype: DType::F16,
             dim: 5,
             align: None,
+            order: vec![],
             rows: bytemuck::cast_slice(&f16s).to_vec(),
             // A duplicate, an empty and an absent token, several scripts, one more than rows.
             tokens: vec![
@@ -85,6 +90,7 @@ fn goldens() -> Vec<Golden> {
             dtype: DType::BF16,
             dim: 33,
             align: Some(64),
+            order: vec![],
             rows: bytemuck::cast_slice(&bf16s).to_vec(),
             tokens: vec![Some("only one token")],
             tokenizer: None,
@@ -95,16 +101,30 @@ fn goldens() -> Vec<Golden> {
             dtype: DType::F64,
             dim: 2,
             align: None,
+            order: vec![],
             rows: bytemuck::cast_slice(&f64s).to_vec(),
             tokens: vec![],
             tokenizer: None,
             metadata: Some("{}"),
         },
         Golden {
+            name: "row-order.emb",
+            dtype: DType::F16,
+            dim: 3,
+            align: Some(64),
+            // Of 130 rows in three groups, some of each but the second.
+            order: vec![129, 5, 6, 0, 128, 63],
+            rows: bytemuck::cast_slice(&numbered).to_vec(),
+            tokens: vec![Some("of row 0"), None, Some("of row 2")],
+            tokenizer: None,
+            metadata: None,
+        },
+        Golden {
             name: "no-rows.emb",
             dtype: DType::F32,
             dim: 768,
             align: Some(4096),
+            order: vec![],
             rows: vec![],
             tokens: vec![],
             tokenizer: None,
@@ -133,11 +153,17 @@ impl Golden {
         if let Some(json) = self.metadata {
             options = options.metadata(json);
         }
+        options = options.order(self.order.clone());
         let mut writer = options.create(path).unwrap();
         for token in &self.tokens {
             writer.push_token(*token).unwrap();
         }
-        writer.push_encoded(&self.rows).unwrap();
+        let row_bytes = self.dim * self.dtype.block_bytes();
+        let rows: Vec<&[u8]> = self.rows.chunks(row_bytes).collect();
+        let rest = (0..rows.len() as u64).filter(|id| !self.order.contains(id));
+        for id in self.order.iter().copied().chain(rest) {
+            writer.push_encoded(rows[id as usize]).unwrap();
+        }
         writer.finish().unwrap();
     }
 

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. A room is a file or folder of `src/`.
-const MAY_USE: [(&str, &[&str]); 23] = [
+const MAY_USE: [(&str, &[&str]); 25] = [
     ("error", &["dtype"]),
     ("dtype", &[]),
     ("codec", &["error", "dtype"]),
@@ -21,26 +21,31 @@ const MAY_USE: [(&str, &[&str]); 23] = [
     ("storage", &["error", "dtype", "codec", "layout"]),
     ("tokens", &["error", "dtype", "codec", "layout", "storage"]),
     ("checks", &["error", "dtype", "codec", "layout", "storage"]),
-    ("format", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks"]),
+    ("order", &["error", "storage"]),
+    ("format", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "order"]),
     ("source", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks"]),
-    ("table", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks"]),
+    ("table", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "order"]),
     ("gather", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table"]),
     ("residency", &["error", "layout", "storage", "checks", "table"]),
-    ("verify", &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table"]),
+    (
+        "verify",
+        &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "order", "table"],
+    ),
+    ("search", &["error", "dtype", "codec", "layout", "storage", "table", "gather"]),
     ("text", &["error", "dtype", "table", "gather"]),
     ("publish", &["error", "storage"]),
     (
         "open",
         &[
-            "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table", "format",
-            "source",
+            "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "order", "table",
+            "format", "source",
         ],
     ),
     (
         "writer",
         &[
-            "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table", "format",
-            "open", "publish",
+            "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "order", "table",
+            "format", "open", "publish",
         ],
     ),
     (

@@ -1,13 +1,20 @@
 #!/usr/bin/env python3
-"""Gathers from Python beside numpy and torch, on the same mapped file.
+"""embmap from Python beside numpy and torch, on the same mapped file.
 
-    python3 python/benchmarks/gather.py [--dims 128,768] [--bytes 1000000000] [--rounds 15]
+    python3 python/benchmarks/gather.py [PART...] [--rounds 15] [--rust libembmap_peers.so]
 
-Every contender takes its turn in every round, with ids that are new in every call, after a
-pause in which the threads of the one before fall asleep, and a first call that is not counted;
-what is told are medians. `ours` is embmap, `torch` index_select(out=) or F.embedding on the
-file's rows as a tensor, `numpy` take(out=, mode="clip") or memmap[ids]. Rows are warm. Where
-torch is not installed, its columns are left out.
+The parts, all unless said:
+
+calls    what a call costs: a row, a slice, one id
+warm     batches of rows that are in memory, into memory that is there (out=) and into fresh memory
+cold     batches of rows that are not, each from an empty page cache
+sharing  what 4 worker processes that read every row hold in memory, all in all
+
+Every contender takes its turn in every round, with ids that are new in every call, after a pause
+in which the threads of the one before fall asleep, and a first call that is not counted; what is
+told are medians. `ours` is embmap, `torch` index_select(out=) or F.embedding on the file's rows as
+a tensor, `numpy` take(out=, mode="clip") or memmap[ids]. Where torch is not installed its columns are
+left out. --rust adds the library without Python, through the C calls of benches/peers.
 """
 
 from __future__ import annotations
@@ -22,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from others import Rust, drop, share
 
 import embmap
 
@@ -37,21 +45,69 @@ ROWS_OFFSET = 65_536
 PAUSE = 0.02
 
 SIZES = [64, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576]
+PARTS = ["calls", "warm", "cold", "sharing"]
+
+Call = Callable[[np.ndarray], object]
 
 
-def rotate(
-    contenders: dict[str, Callable[[np.ndarray], object]], rows: int, vocab: int, rounds: int
-) -> dict[str, float]:
+class Table:
+    """Random rows in a file, and everybody's way to them."""
+
+    def __init__(self, directory: Path, dim: int, table_bytes: int):
+        self.dim, self.vocab = dim, table_bytes // (4 * dim)
+        self.path = directory / f"{self.vocab}x{dim}.emb"
+        if not self.path.exists():
+            with embmap.Writer(self.path, dim, "f32", vocab=self.vocab) as writer:
+                random = np.random.default_rng(dim)
+                for start in range(0, self.vocab, 1 << 14):
+                    rows = min(1 << 14, self.vocab - start)
+                    writer.write(random.standard_normal((rows, dim), np.float32))
+        self.ours = embmap.open(self.path)
+        self.mapped = np.memmap(self.path, np.float32, "r", ROWS_OFFSET, (self.vocab, dim))
+        some = [0, self.vocab // 2, self.vocab - 1]
+        assert np.array_equal(self.mapped[some], self.ours[some])
+        self.weight = None
+        if torch:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.weight = torch.from_numpy(np.asarray(self.mapped))
+
+    def warm(self) -> None:
+        self.ours.warm()
+        self.ours.prefault()
+        # In numpy's and torch's page tables too, as in ours.
+        assert np.isfinite(self.mapped.sum())
+
+    def reused(self, out: np.ndarray, rust: Rust | None) -> dict[str, Call]:
+        calls: dict[str, Call] = {
+            "ours": lambda ids: self.ours.gather(ids, out=out),
+            "numpy": lambda ids: np.take(self.mapped, ids, axis=0, out=out, mode="clip"),
+        }
+        if torch:
+            target = torch.from_numpy(out)
+            calls["torch"] = lambda ids: torch.index_select(self.weight, 0, torch.from_numpy(ids), out=target)
+        if rust:
+            calls["rust"] = rust.gather(self.path, out)
+        return calls
+
+    def fresh(self) -> dict[str, Call]:
+        calls: dict[str, Call] = {"ours": lambda ids: self.ours[ids], "numpy": lambda ids: self.mapped[ids]}
+        if torch:
+            calls["torch"] = lambda ids: torch.nn.functional.embedding(torch.from_numpy(ids), self.weight)
+        return calls
+
+
+def rotate(calls: dict[str, Call], rows: int, vocab: int, rounds: int) -> dict[str, float]:
     """Median seconds of each contender's call."""
     random = np.random.default_rng(rows)
     # Small batches are repeated, each time with other ids, so that a clock tick is little.
     repeats = max(2, 32_768 // rows)
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    names = list(contenders)
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
     for round in range(rounds + 1):
         for name in names[round % len(names) :] + names[: round % len(names)]:
             batches = [random.integers(0, vocab, rows) for _ in range(repeats)]
-            call = contenders[name]
+            call = calls[name]
             # The threads of the one before stop waiting for work, and this one's begin to.
             time.sleep(PAUSE)
             kept = call(random.integers(0, vocab, rows))
@@ -67,6 +123,7 @@ def rotate(
 
 
 def tell(title: str, unit: str, scale: float, cells: dict[str, float]) -> None:
+    """The figures, and how many times as long as ours the others' take."""
     ours = cells["ours"]
     others = {name: value for name, value in cells.items() if name != "ours"}
     words = [f"{title:24}  ours {ours * scale:9.3f} {unit}"]
@@ -74,62 +131,69 @@ def tell(title: str, unit: str, scale: float, cells: dict[str, float]) -> None:
     print("  ".join(words), flush=True)
 
 
-def gathers(directory: Path, dim: int, table_bytes: int, rounds: int, sizes: list[int], most: int) -> None:
-    vocab = table_bytes // (4 * dim)
-    path = directory / f"{dim}.emb"
-    with embmap.Writer(path, dim, "f32", vocab=vocab) as writer:
-        random = np.random.default_rng(dim)
-        for start in range(0, vocab, 1 << 14):
-            writer.write(random.standard_normal((min(1 << 14, vocab - start), dim), np.float32))
-    table = embmap.open(path)
+def warm(table: Table, rust: Rust | None, options: argparse.Namespace) -> None:
     table.warm()
-    table.prefault()
-    mapped = np.memmap(path, np.float32, "r", ROWS_OFFSET, (vocab, dim))
-    assert np.array_equal(mapped[[0, vocab - 1]], table[[0, vocab - 1]])
-    # In the page tables too, as ours is.
-    assert np.isfinite(mapped.sum())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        weight = torch and torch.from_numpy(np.asarray(mapped))
-    print(f"# f32, {vocab:,} rows of {dim}, {vocab * dim * 4 / 1e9:.2f} GB")
-    for rows in sizes:
-        if rows * dim * 4 > most:
+    print(f"# warm: f32, {table.vocab:,} rows of {table.dim}, {table.vocab * table.dim * 4 / 1e9:.2f} GB")
+    for rows in options.sizes:
+        if rows * table.dim * 4 > options.most:
             continue
-        out = np.zeros((rows, dim), np.float32)
-        reused: dict[str, Callable[[np.ndarray], object]] = {
-            "ours": lambda ids: table.gather(ids, out=out),
-            "numpy": lambda ids: np.take(mapped, ids, axis=0, out=out, mode="clip"),
-        }
-        fresh: dict[str, Callable[[np.ndarray], object]] = {
-            "ours": lambda ids: table[ids],
-            "numpy": lambda ids: mapped[ids],
-        }
-        if torch:
-            out_tensor = torch.from_numpy(out)
-            reused["torch"] = lambda ids: torch.index_select(weight, 0, torch.from_numpy(ids), out=out_tensor)
-            fresh["torch"] = lambda ids: torch.nn.functional.embedding(torch.from_numpy(ids), weight)
-        turns = max(5, min(rounds, (2 << 30) // (rows * dim * 4)))
-        tell(f"{rows:>9,} rows, out=", "ms", 1e3, rotate(reused, rows, vocab, turns))
+        turns = max(5, min(options.rounds, (2 << 30) // (rows * table.dim * 4)))
+        out = np.zeros((rows, table.dim), np.float32)
+        tell(f"{rows:>9,} rows, out=", "ms", 1e3, rotate(table.reused(out, rust), rows, table.vocab, turns))
         del out
-        tell(f"{rows:>9,} rows, fresh", "ms", 1e3, rotate(fresh, rows, vocab, turns))
+        tell(f"{rows:>9,} rows, fresh", "ms", 1e3, rotate(table.fresh(), rows, table.vocab, turns))
 
 
-def overhead(directory: Path, rounds: int) -> None:
-    array = np.zeros((1000, 128), np.float32)
+def cold(table: Table, rust: Rust | None, options: argparse.Namespace) -> None:
+    print(f"# cold: f32, {table.vocab:,} rows of {table.dim}")
+    random = np.random.default_rng(5)
+    for rows in [16, 4096, 65_536]:
+        out = np.zeros((rows, table.dim), np.float32)
+        calls = table.reused(out, rust)
+        # The default mapping reads ahead of every row, and takes minutes for the larger ones.
+        if rows > 16:
+            calls = {name: call for name, call in calls.items() if name in ("ours", "rust")}
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for round in range(max(3, min(options.rounds, 40_000 // rows))):
+            order = list(calls) if round % 2 else list(calls)[::-1]
+            for name in order:
+                ids = random.integers(0, table.vocab, rows)
+                drop(table.path)
+                start = time.perf_counter()
+                calls[name](ids)
+                times[name].append(time.perf_counter() - start)
+        tell(f"{rows:>9,} rows, out=", "ms", 1e3, {name: statistics.median(taken) for name, taken in times.items()})
+
+
+def calls(directory: Path, rounds: int) -> None:
+    array = np.random.default_rng(1).standard_normal((1000, 128), np.float32)
     table = embmap.from_numpy(array, directory / "small.emb")
     mapped = np.memmap(directory / "small.emb", np.float32, "r", ROWS_OFFSET, array.shape)
     one, out = np.array([7]), np.zeros((1, 128), np.float32)
-    calls: dict[str, dict[str, Callable[[], object]]] = {
+    parts: dict[str, dict[str, Callable[[], object]]] = {
         "t[7]": {"ours": lambda: table[7], "ndarray": lambda: array[7], "memmap": lambda: mapped[7]},
         "t[2:9]": {"ours": lambda: table[2:9], "ndarray": lambda: array[2:9], "memmap": lambda: mapped[2:9]},
+        "t[[7]]": {"ours": lambda: table[[7]], "ndarray": lambda: array[[7]], "memmap": lambda: mapped[[7]]},
         "t[ids], one id": {"ours": lambda: table[one], "ndarray": lambda: array[one], "memmap": lambda: mapped[one]},
         "gather(out=), one id": {
             "ours": lambda: table.gather(one, out=out),
             "take": lambda: np.take(array, one, axis=0, out=out, mode="clip"),
         },
     }
+    if torch:
+        weight, id, target = torch.from_numpy(array), torch.tensor([7]), torch.zeros(1, 128)
+        parts["t[tensor], one id"] = {
+            "ours": lambda: table[id],
+            "torch": lambda: torch.nn.functional.embedding(id, weight),
+        }
+        parts["gather(tensor, out=)"] = {
+            "ours": lambda: table.gather(id, out=target),
+            "torch": lambda: torch.index_select(weight, 0, id, out=target),
+        }
+        module, theirs = embmap_torch().Embedding(table), torch.nn.Embedding.from_pretrained(weight)
+        parts["Embedding()(tensor)"] = {"ours": lambda: module(id), "torch": lambda: theirs(id)}
     print("# what a call costs")
-    for title, contenders in calls.items():
+    for title, contenders in parts.items():
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):
             for name, call in contenders.items():
@@ -140,23 +204,40 @@ def overhead(directory: Path, rounds: int) -> None:
         tell(title, "us", 1e6, {name: statistics.median(taken) for name, taken in times.items()})
 
 
+def embmap_torch():
+    import embmap.torch
+
+    return embmap.torch
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], default=PARTS)
     parser.add_argument("--dims", default="128,768")
     parser.add_argument("--bytes", type=int, default=1_000_000_000, help="of each table")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)))
     parser.add_argument("--most", type=int, default=1 << 30, help="bytes of an output")
-    parser.add_argument("--directory", help="for the tables; a temporary one unless said")
+    parser.add_argument("--directory", help="for the tables, which are kept there; a temporary one unless said")
+    parser.add_argument("--rust", help="libembmap_peers.so, for the library without Python")
     options = parser.parse_args()
-    sizes = [int(size) for size in options.sizes.split(",")]
+    options.sizes = [int(size) for size in options.sizes.split(",")]
+    rust = Rust(options.rust) if options.rust else None
     gc.disable()
     torch_version = f"torch {torch.__version__}, {torch.get_num_threads()} threads" if torch else "no torch"
     print(f"# embmap {embmap.__version__}, numpy {np.__version__}, {torch_version}")
-    with tempfile.TemporaryDirectory(dir=options.directory) as directory:
-        overhead(Path(directory), options.rounds)
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(options.directory or temporary)
+        if "calls" in options.parts:
+            calls(Path(temporary), options.rounds)
         for dim in options.dims.split(","):
-            gathers(Path(directory), int(dim), options.bytes, options.rounds, sizes, options.most)
+            table = Table(directory, int(dim), options.bytes)
+            if "warm" in options.parts:
+                warm(table, rust, options)
+            if "cold" in options.parts:
+                cold(table, rust, options)
+        if "sharing" in options.parts:
+            share(table.path, 4)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 //! `Table.bag`: rows of bags summed, averaged, or their largest elements.
 
 use embmap::{BagOptions, DType, Pooling, Table};
-use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::dtype::numpy_dtype;
 use crate::error::raised;
-use crate::gather::{lent, memory, typed, wrap};
+use crate::gather::{Like, lent, memory, typed, wrap};
 use crate::ids::{Ids, Meaning};
-use crate::numpy::{Numpy, is_tensor};
-use crate::view::{elements, rows_to_fill};
+use crate::numpy::Numpy;
+use crate::torch::{as_numpy, tensor_of};
+use crate::view::Given;
 
 /// Where bags end, and the shape that they make.
 pub(crate) struct Bags {
@@ -32,7 +32,9 @@ impl Bags {
         let wrong = |what: String| Err(PyValueError::new_err(format!("offsets: {what}")));
         let Some(offsets) = offsets else {
             let Some((&length, shape)) = ids.shape.split_last() else {
-                return wrong("a single id is no bag; give ids of one dimension or more".to_owned());
+                return wrong(
+                    "a single id is no bag; give ids of one dimension or more".to_owned(),
+                );
             };
             let bags: usize = shape.iter().product();
             let offsets = (0..=bags).map(|bag| (bag * length) as u64).collect();
@@ -70,19 +72,20 @@ pub(crate) fn pooling(mode: &str) -> PyResult<Pooling> {
 /// One weight for each id, as `f32`.
 pub(crate) fn weights(given: &Bound<'_, PyAny>, ids: &Ids) -> PyResult<Vec<f32>> {
     let py = given.py();
-    let given =
-        if is_tensor(given)? { &given.call_method0("detach")?.call_method0("numpy")? } else { given };
+    let given = if tensor_of(given)?.is_some() { &as_numpy(given)? } else { given };
     let options = PyDict::new(py);
     options.set_item("dtype", "float32")?;
     options.set_item("order", "C")?;
     let array = Numpy::get(py)?.array.bind(py).call((given,), Some(&options))?;
-    let buffer = PyUntypedBuffer::get(&array)?;
-    match elements::<f32>(&buffer) {
-        Some(weights) if buffer.shape() == ids.shape => Ok(weights.to_vec()),
+    let memory = Given::by_buffer(&array);
+    match memory.as_ref().and_then(Given::elements::<f32>) {
+        Some(weights) if memory.as_ref().map(Given::shape) == Some(&ids.shape) => {
+            Ok(weights.to_vec())
+        }
         _ => Err(PyValueError::new_err(format!(
-            "weights: expected one for each id, in the shape {:?}, found the shape {:?}",
+            "weights: expected one for each id, in the shape {:?}, found the shape {}",
             ids.shape,
-            buffer.shape()
+            array.getattr("shape")?
         ))),
     }
 }
@@ -110,11 +113,11 @@ pub(crate) fn pool<'py>(
         table.embedding_bag_into_with(&ids.rows, offsets, weights, how.pooling, out, options)
     };
     if let Some(out) = out {
-        let (mut buffer, dtype) = lent(out)?;
+        let (mut given, dtype) = lent(out)?;
         if dtype != DType::F32 {
             return Err(PyValueError::new_err(format!("out: bags are f32, found {dtype}")));
         }
-        let (bytes, stride) = rows_to_fill(&mut buffer, shape, table.dim())?;
+        let (bytes, stride) = given.rows_to_fill(shape, table.dim())?;
         if stride != table.dim() * size_of::<f32>() {
             options = options.row_stride(stride / size_of::<f32>());
         }
@@ -123,6 +126,7 @@ pub(crate) fn pool<'py>(
     }
     let mut output = memory(shape.iter().product(), table.dim(), DType::F32)?;
     py.detach(|| pool(output.as_mut_slice(), &options)).map_err(raised)?;
-    let numpy_type = if ids.torch { None } else { Some(numpy_dtype(py, DType::F32)?) };
-    wrap(py, output, shape, table.dim(), DType::F32, numpy_type.as_ref())
+    let array = numpy_dtype(py, DType::F32)?;
+    let like = ids.torch.map_or(Like::Array(&array), Like::Tensor);
+    wrap(py, output, shape, table.dim(), DType::F32, like)
 }

@@ -1,26 +1,29 @@
 //! `embmap.convert`.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use embmap::{Access, ConvertOptions, OpenOptions, convert_with};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use crate::dtype::parse;
 use crate::error::raised;
+use crate::progress::Progress;
 use crate::table::Table;
 use crate::writer::told;
 
 /// Writes a table to an .emb file, streaming, with its tokens, tokenizer and metadata.
 ///
-/// src is a path or a Table; rows is a (start, stop) of what to take; align rounds the row
-/// stride up. progress(done, total) is called now and then, and an exception of it, as
-/// KeyboardInterrupt, stops the conversion. The file appears whole or not at all.
+/// src is a path, with the tensor, scales, biases and follow_links of open, or a Table; rows is
+/// a (start, stop) of what to take; align rounds the row stride up. dtype is what to store:
+/// "i8", "f8_e4m3" and "q8_0" quantize, at a cost that the answer tells. progress(done, total)
+/// is called now and then, and an exception of it, as KeyboardInterrupt, stops the conversion.
+/// The file appears whole or not at all.
 #[pyfunction]
 #[pyo3(signature = (
-    src, dst, *, tensor=None, dtype=None, align=None, rows=None, replace=false, file_id=None,
-    follow_links=false, progress=None
+    src, dst, *, tensor=None, scales=None, biases=None, dtype=None, align=None, rows=None,
+    replace=false, file_id=None, follow_links=false, progress=None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub(crate) fn convert<'py>(
@@ -28,6 +31,8 @@ pub(crate) fn convert<'py>(
     src: &Bound<'py, PyAny>,
     dst: PathBuf,
     tensor: Option<String>,
+    scales: Option<String>,
+    biases: Option<String>,
     dtype: Option<&Bound<'py, PyAny>>,
     align: Option<u64>,
     rows: Option<(u64, u64)>,
@@ -50,6 +55,11 @@ pub(crate) fn convert<'py>(
         options = options.file_id(id);
     }
     let table = if let Ok(table) = src.cast::<Table>() {
+        if tensor.is_some() || scales.is_some() || biases.is_some() || follow_links {
+            return Err(PyTypeError::new_err(
+                "tensor, scales, biases and follow_links go with a path, not with an open table",
+            ));
+        }
         table.get().shared()?
     } else {
         let path: PathBuf = src.extract()?;
@@ -57,25 +67,18 @@ pub(crate) fn convert<'py>(
         if let Some(tensor) = tensor {
             open = open.tensor(tensor);
         }
+        if let Some(tensor) = scales {
+            open = open.scales(tensor);
+        }
+        if let Some(tensor) = biases {
+            open = open.biases(tensor);
+        }
         Arc::new(py.detach(|| open.open(path)).map_err(raised)?)
     };
-    let mut stopped = None;
-    let written = py.detach(|| {
-        convert_with(&table, dst, &options, |done, total| {
-            let look = Python::attach(|py| {
-                py.check_signals()?;
-                progress.as_ref().map_or(Ok(()), |told| told.call1(py, (done, total)).map(drop))
-            });
-            match look {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    stopped = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
-        })
-    });
-    match (written, stopped) {
+    let mut progress = Progress::new(progress.as_ref());
+    let written =
+        py.detach(|| convert_with(&table, dst, &options, |done, total| progress.step(done, total)));
+    match (written, progress.stopped()) {
         (_, Some(error)) => Err(error),
         (Err(error), None) => Err(raised(error)),
         (Ok(written), None) => told(py, written),

@@ -1,19 +1,19 @@
 //! Gathers and bags: ids in, arrays or tensors out, without the interpreter's lock meanwhile.
 
 use bytemuck::Pod;
-use embmap::{DType, Error, GatherOptions, Id, Table};
+use embmap::{Codec, DType, Error, GatherOptions, Id, Table};
 use half::{bf16, f16};
-use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::dtype::{numpy_dtype, torch_dtype};
+use crate::dtype::{Known, carrier, is_carried, known_as, named, numpy_dtype};
 use crate::error::raised;
 use crate::ids::Ids;
-use crate::numpy::{Numpy, is_tensor, torch_if_imported};
+use crate::numpy::Numpy;
 use crate::outputs::Output;
-use crate::view::{LentOutput, rows_to_fill};
+use crate::torch::{Torch, as_numpy, tensor_of};
+use crate::view::{Given, LentOutput};
 
 /// Gathers rows of a dtype into bytes; the stride is in bytes.
 fn gather_bytes<I: Id>(
@@ -29,24 +29,37 @@ fn gather_bytes<I: Id>(
         options = options.threads(threads);
     }
     if let Some(stride) = stride {
-        let stored = !matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
-        options = options.row_stride(if stored { stride } else { stride / dtype.size() });
+        options = options.row_stride(match dtype {
+            DType::F32 => stride / size_of::<f32>(),
+            DType::F16 | DType::BF16 => stride / size_of::<f16>(),
+            _ => stride,
+        });
     }
     match dtype {
         DType::F32 => table.gather_into_with(ids, typed::<f32>(out), &options),
         DType::F16 => table.gather_into_with(ids, typed::<f16>(out), &options),
         DType::BF16 => table.gather_into_with(ids, typed::<bf16>(out), &options),
-        stored if is_stored_plain(table, stored) => {
+        stored => {
+            check_given(table, stored)?;
             table.gather_bytes_into_with(ids, out, &options)
         }
-        other => Err(Error::InvalidOption {
-            option: "dtype",
-            reason: format!(
-                "a table of {} comes as f32, f16, bf16 or as stored, and {other} was asked for",
-                table.dtype()
-            ),
-        }),
     }
+}
+
+/// Refuses a dtype that rows are not given in.
+fn check_given(table: &Table, dtype: DType) -> embmap::Result<()> {
+    let decoded = matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
+    if decoded || is_stored_plain(table, dtype) {
+        return Ok(());
+    }
+    let stored = match table.codec() {
+        Codec::Plain => table.dtype().to_string(),
+        other => format!("{} ({other})", table.dtype()),
+    };
+    let plain = if is_stored_plain(table, table.dtype()) { ", or as stored" } else { "" };
+    let reason =
+        format!("a table of {stored} comes as f32, f16 or bf16{plain}, and {dtype} was asked for");
+    Err(Error::InvalidOption { option: "dtype", reason })
 }
 
 /// Bytes as elements. Outputs start at multiples of the element's size: the allocator's are
@@ -55,11 +68,13 @@ pub(crate) fn typed<T: Pod>(bytes: &mut [u8]) -> &mut [T] {
     if bytes.is_empty() { &mut [] } else { bytemuck::cast_slice_mut(bytes) }
 }
 
-/// True where a row's bytes are `dim` elements of that dtype, and nothing else.
+/// True where a row's bytes are `dim` elements of that dtype, one that others know too, and
+/// nothing else.
 pub(crate) fn is_stored_plain(table: &Table, dtype: DType) -> bool {
     table.dtype() == dtype
-        && table.codec() == embmap::Codec::Plain
-        && table.row_bytes() == (table.dim() * dtype.size()) as u64
+        && table.codec() == Codec::Plain
+        && known_as(dtype)
+            .is_some_and(|known| table.row_bytes() == (table.dim() * known.size) as u64)
 }
 
 /// What rows come as where nothing was said.
@@ -76,19 +91,32 @@ pub(crate) fn fresh<'py>(
     numpy_type: Option<&Bound<'py, PyAny>>,
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    check_given(table, dtype).map_err(raised)?;
     let found;
-    let numpy_type = match numpy_type {
-        _ if ids.torch => None,
-        None => {
+    let like = match (ids.torch, numpy_type) {
+        (Some(torch), _) => Like::Tensor(torch),
+        (None, Some(dtype)) => Like::Array(dtype),
+        (None, None) => {
             found = numpy_dtype(py, dtype)?;
-            Some(&found)
+            Like::Array(&found)
         }
-        some => some,
     };
+    let output = filled(py, table, ids, dtype, threads)?;
+    wrap(py, output, &ids.shape, table.dim(), dtype, like)
+}
+
+/// Gathers rows into fresh memory.
+pub(crate) fn filled(
+    py: Python<'_>,
+    table: &Table,
+    ids: &Ids,
+    dtype: DType,
+    threads: Option<usize>,
+) -> PyResult<Output> {
     let mut output = memory(ids.rows.len(), table.dim(), dtype)?;
     py.detach(|| gather_bytes(table, &ids.rows, output.as_mut_slice(), dtype, None, threads))
         .map_err(raised)?;
-    wrap(py, output, &ids.shape, table.dim(), dtype, numpy_type)
+    Ok(output)
 }
 
 /// Gathers rows into memory of Python's, and gives that back.
@@ -99,15 +127,15 @@ pub(crate) fn into<'py>(
     asked: Option<DType>,
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (mut buffer, dtype) = lent(out)?;
+    let (mut given, dtype) = lent(out)?;
     if let Some(asked) = asked.filter(|asked| *asked != dtype) {
         return Err(PyValueError::new_err(format!(
             "out holds {dtype}, and dtype says {asked}: leave one out"
         )));
     }
-    let (bytes, stride) = rows_to_fill(&mut buffer, &ids.shape, table.dim())?;
-    let dense = stride == table.dim() * dtype.size();
-    let stride = Some(stride).filter(|_| !dense);
+    let row = table.dim() * given.item();
+    let (bytes, stride) = given.rows_to_fill(&ids.shape, table.dim())?;
+    let stride = Some(stride).filter(|stride| *stride != row);
     out.py()
         .detach(|| gather_bytes(table, &ids.rows, bytes, dtype, stride, threads))
         .map_err(raised)?;
@@ -116,81 +144,102 @@ pub(crate) fn into<'py>(
 
 /// Memory for a fresh output.
 pub(crate) fn memory(rows: usize, dim: usize, dtype: DType) -> PyResult<Output> {
-    let bytes = rows.checked_mul(dim).and_then(|elements| elements.checked_mul(dtype.size()));
+    let size = known_as(dtype).map_or(size_of::<f32>(), |known| known.size);
+    let bytes = rows.checked_mul(dim).and_then(|elements| elements.checked_mul(size));
     bytes.and_then(Output::take).ok_or_else(|| {
-        let bytes = rows as u128 * dim as u128 * dtype.size() as u128;
+        let bytes = rows as u128 * dim as u128 * size as u128;
         raised(Error::OutputMemory { bytes })
     })
 }
 
-/// An output as an array of a numpy dtype, or as a tensor where there is none.
+/// What an output becomes.
+pub(crate) enum Like<'a, 'py> {
+    /// An array of a numpy dtype.
+    Array(&'a Bound<'py, PyAny>),
+    Tensor(&'static Torch),
+}
+
+/// An output as an array or a tensor.
 pub(crate) fn wrap<'py>(
     py: Python<'py>,
     output: Output,
     ids: &[usize],
     dim: usize,
     dtype: DType,
-    numpy_type: Option<&Bound<'py, PyAny>>,
+    like: Like<'_, 'py>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let numpy = Numpy::get(py)?;
-    let shape = match ids {
-        [] => PyTuple::new(py, [dim]),
-        [rows] => PyTuple::new(py, [*rows, dim]),
-        more => PyTuple::new(py, [more, &[dim]].concat()),
-    }?;
-    let memory = Bound::new(py, LentOutput::new(output))?.into_any();
-    if let Some(numpy_type) = numpy_type {
-        return numpy.over(shape, numpy_type, memory, None);
-    }
-    let Some(torch) = torch_if_imported(py)? else {
-        return Err(PyTypeError::new_err("the ids are a tensor, and torch is not there"));
+    let memory = Bound::new(py, LentOutput::new(output))?;
+    let torch = match like {
+        Like::Tensor(torch) => torch,
+        Like::Array(dtype) => {
+            let shape = match ids {
+                [] => PyTuple::new(py, [dim]),
+                [rows] => PyTuple::new(py, [*rows, dim]),
+                more => PyTuple::new(py, [more, &[dim]].concat()),
+            }?;
+            return Numpy::get(py)?.over(shape, dtype, memory.into_any(), None);
+        }
     };
-    // Torch takes bf16 from numpy under another name alone.
-    if dtype == DType::BF16 {
-        let array = numpy.over(shape, numpy.int16.bind(py), memory, None)?;
-        let tensor = torch.call_method1("from_numpy", (array,))?;
-        return tensor.call_method1("view", (torch_dtype(&torch, dtype)?,));
+    let unknown = || PyTypeError::new_err(format!("torch has no {dtype}; ask for dtype=\"f32\""));
+    let known = known_as(dtype).ok_or_else(unknown)?;
+    // Not every torch knows the float types of 8 bits by DLPack.
+    let shown = if known.size == 1 { known_as(DType::I8).unwrap_or(known) } else { known };
+    let capsule = LentOutput::capsule(&memory, [ids, &[dim]].concat(), shown, false)?;
+    let tensor = torch.from_dlpack.bind(py).call1((capsule,))?;
+    if shown.dtype == dtype {
+        return Ok(tensor);
     }
-    let array = numpy.over(shape, &numpy_dtype(py, dtype)?, memory, None)?;
-    torch.call_method1("from_numpy", (array,))
+    tensor.call_method1("view", (torch.dtype(py, dtype).ok_or_else(unknown)?,))
 }
 
 /// The memory of an `out=`, and its dtype.
-pub(crate) fn lent(out: &Bound<'_, PyAny>) -> PyResult<(PyUntypedBuffer, DType)> {
-    if let Ok(buffer) = PyUntypedBuffer::get(out) {
-        let dtype = match (buffer.format().to_bytes(), buffer.item_size()) {
-            (b"f" | b"<f" | b"=f", 4) => DType::F32,
-            (b"e" | b"<e" | b"=e", 2) => DType::F16,
-            (b"d" | b"<d" | b"=d", 8) => DType::F64,
-            (format, _) => return Err(no_output(&String::from_utf8_lossy(format))),
+pub(crate) fn lent<'py>(out: &Bound<'py, PyAny>) -> PyResult<(Given<'py>, DType)> {
+    if let Some(torch) = tensor_of(out)? {
+        return match torch.look(out) {
+            Some(given) => {
+                let dtype = given.dtype().map_err(|found| no_output(&found))?;
+                Ok((given, dtype))
+            }
+            None => lent_by_torch(torch, out),
         };
-        return Ok((buffer, dtype));
     }
-    if is_tensor(out)? {
-        let tensor = out.call_method0("detach")?;
-        let dtype = tensor.getattr("dtype")?;
-        if dtype.str()?.to_str()? == "torch.bfloat16" {
-            let int16 = out.py().import("torch")?.getattr("int16")?;
-            let shared = tensor.call_method1("view", (int16,))?.call_method0("numpy")?;
-            return Ok((PyUntypedBuffer::get(&shared)?, DType::BF16));
-        }
-        // Torch says what to do with a tensor of another device.
-        return lent(&tensor.call_method0("numpy")?);
+    if let Some(given) = Given::by_buffer(out) {
+        let dtype = given.dtype().map_err(|found| no_output(&found))?;
+        return Ok((given, dtype));
     }
-    // numpy lends no buffer of a dtype that it does not have itself.
-    let name = out.getattr("dtype").and_then(|dtype| dtype.getattr("name"));
-    match name.and_then(|name| name.extract::<String>()) {
-        Ok(name) if name == "bfloat16" => {
-            let shared = out.call_method1("view", (Numpy::get(out.py())?.int16.bind(out.py()),))?;
-            Ok((PyUntypedBuffer::get(&shared)?, DType::BF16))
-        }
-        Ok(name) => Err(no_output(&name)),
-        Err(_) => Err(no_output(&out.get_type().name()?.to_string())),
-    }
+    // What numpy does not have itself it lends under another name alone.
+    let name = out.getattr("dtype").and_then(|dtype| dtype.getattr("name")?.extract::<String>());
+    let Ok(name) = name else { return Err(no_output(&out.get_type().name()?.to_string())) };
+    let Some(Known { dtype, .. }) = named(&name).filter(|known| is_carried(known.dtype)) else {
+        return Err(no_output(&name));
+    };
+    let shared = out.call_method1("view", (carrier(out.py(), *dtype)?,))?;
+    let given = Given::by_buffer(&shared).ok_or_else(|| no_output(&name))?;
+    Ok((given, *dtype))
+}
+
+/// The same of a tensor that takes torch's own conversion.
+fn lent_by_torch<'py>(torch: &Torch, out: &Bound<'py, PyAny>) -> PyResult<(Given<'py>, DType)> {
+    let py = out.py();
+    let named = out.getattr("dtype")?;
+    let found = || no_output(&named.to_string());
+    let dtype = torch.dtype_of(&named).ok_or_else(found)?;
+    let plain = out.call_method0("detach")?;
+    let shared = if is_carried(dtype) {
+        let size = known_as(dtype).map_or(1, |known| known.size);
+        let integers = torch.dtype(py, DType::I8).filter(|_| size == 1);
+        let integers = integers.map_or_else(|| py.import("torch")?.getattr("int16"), Ok)?;
+        plain.call_method1("view", (integers,))?
+    } else {
+        plain
+    };
+    let given = Given::by_buffer(&as_numpy(&shared)?).ok_or_else(found)?;
+    Ok((given, dtype))
 }
 
 fn no_output(found: &str) -> PyErr {
     PyTypeError::new_err(format!(
-        "out: expected an array or a tensor of f32, f16, bf16 or f64, found {found}"
+        "out: expected an array or a tensor of f32, f16, bf16, or of the table's own type, found \
+         {found}"
     ))
 }

@@ -4,14 +4,14 @@ use std::cell::Cell;
 
 use bytemuck::Pod;
 use embmap::Error;
-use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyInt};
+use pyo3::types::{PyBool, PyDict, PyInt, PyList};
 
 use crate::error::raised;
-use crate::numpy::{Numpy, is_tensor};
-use crate::view::elements;
+use crate::numpy::Numpy;
+use crate::torch::{Torch, as_numpy, tensor_of};
+use crate::view::Given;
 
 /// The most ids whose memory is kept on a thread for its next call.
 const MOST_KEPT: usize = 1 << 20;
@@ -38,8 +38,8 @@ const NO_ROW: u64 = u64::MAX;
 pub(crate) struct Ids {
     pub(crate) rows: Vec<u64>,
     pub(crate) shape: Vec<usize>,
-    /// True where they came as a torch tensor, so that rows go back as one.
-    pub(crate) torch: bool,
+    /// Set where they came as a torch tensor, so that rows go back as one.
+    pub(crate) torch: Option<&'static Torch>,
 }
 
 impl Drop for Ids {
@@ -56,17 +56,17 @@ impl Drop for Ids {
 impl Ids {
     /// One id, of shape `()`.
     pub(crate) fn one(row: u64) -> Self {
-        Ids { rows: vec![row], shape: Vec::new(), torch: false }
+        Ids { rows: vec![row], shape: Vec::new(), torch: None }
     }
 
     /// Row numbers that Python's own arithmetic gave.
     pub(crate) fn run(rows: impl Iterator<Item = u64>) -> Self {
         let rows: Vec<u64> = rows.collect();
-        Ids { shape: vec![rows.len()], rows, torch: false }
+        Ids { shape: vec![rows.len()], rows, torch: None }
     }
 
-    fn of_shape(mut self, shape: Vec<usize>) -> Self {
-        self.shape = shape;
+    fn of_torch(mut self, torch: &'static Torch) -> Self {
+        self.torch = Some(torch);
         self
     }
 
@@ -79,36 +79,42 @@ impl Ids {
     pub(crate) fn take(given: &Bound<'_, PyAny>, meaning: Meaning) -> PyResult<Self> {
         let numpy = Numpy::get(given.py())?;
         if numpy.is_array(given) {
-            return Self::of_array(given, meaning, numpy, false);
+            return Self::of_array(given, meaning, numpy);
         }
-        let torch = is_tensor(given)?;
-        let array = as_array(given, torch)?;
-        Self::of_array(&array, meaning, numpy, torch)
+        if let Ok(list) = given.cast_exact::<PyList>() {
+            if let Some(rows) = rows_of(list, meaning)? {
+                return Ok(Ids { shape: vec![rows.len()], rows, torch: None });
+            }
+        } else if let Some(torch) = tensor_of(given)? {
+            if let Some(memory) = torch.look(given)
+                && let Some(ids) = Self::of_memory(&memory, meaning)?
+            {
+                return Ok(ids.of_torch(torch));
+            }
+            return Ok(Self::of_array(&as_numpy(given)?, meaning, numpy)?.of_torch(torch));
+        }
+        let array = as_array(given)?;
+        Self::of_array(&array, meaning, numpy)
+            .map_err(|error| out_of_all_types(given, meaning).unwrap_or(error))
     }
 
     /// Takes over the ids of a numpy array.
-    fn of_array(
-        array: &Bound<'_, PyAny>,
-        meaning: Meaning,
-        numpy: &Numpy,
-        torch: bool,
-    ) -> PyResult<Self> {
-        let Ok(buffer) = PyUntypedBuffer::get(array) else {
+    fn of_array(array: &Bound<'_, PyAny>, meaning: Meaning, numpy: &Numpy) -> PyResult<Self> {
+        let Some(memory) = Given::by_buffer(array) else {
             // An array of no dimension has no shape that could be lent.
             if array.getattr("ndim")?.eq(0)? {
                 let one = array.call_method1("reshape", (1,))?;
-                let ids = Self::of_array(&one, meaning, numpy, torch)?;
-                return Ok(ids.of_shape(Vec::new()));
+                let mut ids = Self::of_array(&one, meaning, numpy)?;
+                ids.shape.clear();
+                return Ok(ids);
             }
             // What numpy cannot lend, as dates and objects, are no integers either.
             return Err(no_integers(array));
         };
-        let mut rows = SPARE.take();
-        rows.clear();
-        if fill(&buffer, meaning, &mut rows)? {
-            return Ok(Ids { rows, shape: buffer.shape().to_vec(), torch });
+        if let Some(ids) = Self::of_memory(&memory, meaning)? {
+            return Ok(ids);
         }
-        if !matches!(kind(&buffer), Some(b'i' | b'u')) {
+        if !memory.is_integers() {
             return Err(no_integers(array));
         }
         // Strided, unaligned or in foreign byte order: a plain copy is none of that.
@@ -117,29 +123,60 @@ impl Ids {
         options.set_item("dtype", native)?;
         options.set_item("order", "C")?;
         let copy = numpy.array.bind(array.py()).call((array,), Some(&options))?;
-        let buffer = PyUntypedBuffer::get(&copy)?;
-        if fill(&buffer, meaning, &mut rows)? {
-            return Ok(Ids { rows, shape: buffer.shape().to_vec(), torch });
+        let memory = Given::by_buffer(&copy).ok_or_else(|| no_integers(array))?;
+        Self::of_memory(&memory, meaning)?.ok_or_else(|| no_integers(array))
+    }
+
+    /// Takes over ids as they lie, or gives `None` where they are not plain integers.
+    fn of_memory(memory: &Given<'_>, meaning: Meaning) -> PyResult<Option<Self>> {
+        if !memory.is_integers() {
+            return Ok(None);
         }
-        Err(no_integers(array))
+        let mut rows = SPARE.take();
+        rows.clear();
+        let taken = match (memory.is_signed(), memory.item()) {
+            (true, 8) => memory.elements::<i64>().map(|ids| copy(ids, meaning, &mut rows)),
+            (true, 4) => memory.elements::<i32>().map(|ids| copy(ids, meaning, &mut rows)),
+            (true, 2) => memory.elements::<i16>().map(|ids| copy(ids, meaning, &mut rows)),
+            (true, 1) => memory.elements::<i8>().map(|ids| copy(ids, meaning, &mut rows)),
+            (false, 8) => memory.elements::<u64>().map(|ids| copy(ids, meaning, &mut rows)),
+            (false, 4) => memory.elements::<u32>().map(|ids| copy(ids, meaning, &mut rows)),
+            (false, 2) => memory.elements::<u16>().map(|ids| copy(ids, meaning, &mut rows)),
+            (false, 1) => memory.elements::<u8>().map(|ids| copy(ids, meaning, &mut rows)),
+            _ => None,
+        };
+        let Some(taken) = taken else { return Ok(None) };
+        taken.map_err(raised)?;
+        Ok(Some(Ids { rows, shape: memory.shape().to_vec(), torch: None }))
     }
 }
 
-/// Python's object as a numpy array, shared where it can be.
-fn as_array<'py>(
-    given: &Bound<'py, PyAny>,
-    torch: bool,
-) -> PyResult<Bound<'py, PyAny>> {
-    let py = given.py();
-    if torch {
-        // Torch says what to do with a tensor of another device.
-        return given.call_method0("detach")?.call_method0("numpy");
+/// The rows of a list of nothing but Python's own integers, or `None` where there is more in it.
+fn rows_of(list: &Bound<'_, PyList>, meaning: Meaning) -> PyResult<Option<Vec<u64>>> {
+    let mut ids = Vec::with_capacity(list.len());
+    for (position, id) in list.iter().enumerate() {
+        if !id.is_exact_instance_of::<PyInt>() {
+            return Ok(None);
+        }
+        match id.extract::<i64>() {
+            Ok(id) => ids.push(id),
+            Err(_) => return Err(out_of_range(&id, Some(position), meaning.vocab)),
+        }
     }
+    let mut rows = SPARE.take();
+    rows.clear();
+    copy(&ids, meaning, &mut rows).map_err(raised)?;
+    Ok(Some(rows))
+}
+
+/// Python's object as a numpy array, shared where it can be.
+fn as_array<'py>(given: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = given.py();
     if given.is_instance_of::<PyBool>() || given.is_none() {
         return Err(no_integers(given));
     }
     let only_dlpack = given.hasattr("__dlpack__")? && !given.hasattr("__array__")?;
-    if only_dlpack && PyUntypedBuffer::get(given).is_err() {
+    if only_dlpack && Given::by_buffer(given).is_none() {
         return py.import("numpy")?.call_method1("from_dlpack", (given,));
     }
     let array = py.import("numpy")?.call_method1("asarray", (given,))?;
@@ -150,34 +187,22 @@ fn as_array<'py>(
     Ok(array)
 }
 
-/// `i`, `u` or another letter for the kind of a buffer's items, as numpy has them.
-fn kind(buffer: &PyUntypedBuffer) -> Option<u8> {
-    let code = match buffer.format().to_bytes() {
-        [code] | [b'@' | b'=' | b'<' | b'>' | b'!', code] => *code,
-        _ => return None,
-    };
-    match code {
-        b'b' | b'h' | b'i' | b'l' | b'q' | b'n' => Some(b'i'),
-        b'B' | b'H' | b'I' | b'L' | b'Q' | b'N' => Some(b'u'),
-        _ => None,
+/// The error for integers that numpy has no type for, as in `[[-1], [2**63]]`: the first of them
+/// without a row. `None` where they are not all integers.
+fn out_of_all_types(given: &Bound<'_, PyAny>, meaning: Meaning) -> Option<PyErr> {
+    if given.hasattr("dtype").ok()? {
+        return None;
     }
-}
-
-/// Takes over the ids of a buffer; false where they are not plain integers.
-fn fill(buffer: &PyUntypedBuffer, meaning: Meaning, rows: &mut Vec<u64>) -> PyResult<bool> {
-    let foreign = matches!(buffer.format().to_bytes(), [b'>' | b'!', _]);
-    let filled = match (kind(buffer).filter(|_| !foreign), buffer.item_size()) {
-        (Some(b'i'), 8) => elements::<i64>(buffer).map(|ids| copy(ids, meaning, rows)),
-        (Some(b'i'), 4) => elements::<i32>(buffer).map(|ids| copy(ids, meaning, rows)),
-        (Some(b'i'), 2) => elements::<i16>(buffer).map(|ids| copy(ids, meaning, rows)),
-        (Some(b'i'), 1) => elements::<i8>(buffer).map(|ids| copy(ids, meaning, rows)),
-        (Some(b'u'), 8) => elements::<u64>(buffer).map(|ids| copy(ids, meaning, rows)),
-        (Some(b'u'), 4) => elements::<u32>(buffer).map(|ids| copy(ids, meaning, rows)),
-        (Some(b'u'), 2) => elements::<u16>(buffer).map(|ids| copy(ids, meaning, rows)),
-        (Some(b'u'), 1) => elements::<u8>(buffer).map(|ids| copy(ids, meaning, rows)),
-        _ => None,
-    };
-    filled.transpose().map(|filled| filled.is_some()).map_err(raised)
+    let numpy = given.py().import("numpy").ok()?;
+    let flat = numpy.call_method1("asarray", (given, "object")).ok()?.call_method0("ravel").ok()?;
+    let mut first = None;
+    for (position, id) in flat.try_iter().ok()?.enumerate() {
+        let id = id.ok().filter(PyAnyMethods::is_exact_instance_of::<PyInt>)?;
+        if first.is_none() && row_of(&id, meaning.vocab).is_err() {
+            first = Some(out_of_range(&id, Some(position), meaning.vocab));
+        }
+    }
+    first
 }
 
 /// An integer that an id may come as.
@@ -249,10 +274,33 @@ fn copy<I: Integer>(ids: &[I], meaning: Meaning, rows: &mut Vec<u64>) -> embmap:
 ///
 /// An `IndexError` that names it.
 pub(crate) fn row_of(given: &Bound<'_, PyAny>, vocab: u64) -> PyResult<u64> {
-    let id: i128 = given.call_method0("__index__")?.extract()?;
+    let id = match given.extract::<i64>() {
+        Ok(id) => i128::from(id),
+        Err(_) => match given.call_method0("__index__")?.extract::<i128>() {
+            Ok(id) => id,
+            Err(_) => return Err(out_of_range(given, None, vocab)),
+        },
+    };
     let row = if id < 0 { id + i128::from(vocab) } else { id };
     let found = u64::try_from(row).ok().filter(|row| *row < vocab);
     found.ok_or_else(|| raised(Error::RowOutOfRange { id, position: None, vocab }))
+}
+
+/// As `row_of` of a longer list, of which only the first part counts from its end.
+pub(crate) fn row_below(given: &Bound<'_, PyAny>, count: u64) -> PyResult<u64> {
+    match given.call_method0("__index__")?.extract::<u64>() {
+        Ok(row) if row < count => Ok(row),
+        _ => Err(out_of_range(given, None, count)),
+    }
+}
+
+/// The error for an integer of any size that no row has.
+fn out_of_range(id: &Bound<'_, PyAny>, position: Option<usize>, vocab: u64) -> PyErr {
+    if let Ok(id) = id.extract::<i128>() {
+        return raised(Error::RowOutOfRange { id, position, vocab });
+    }
+    let at = position.map_or(String::new(), |position| format!(" at position {position}"));
+    PyIndexError::new_err(format!("id {id}{at} is out of range: the table has {vocab} rows"))
 }
 
 /// True for what stands for one row: an integer of Python's or numpy's, no bool.
@@ -271,10 +319,10 @@ fn no_integers(given: &Bound<'_, PyAny>) -> PyErr {
     let dtype = given.getattr("dtype").and_then(|dtype| dtype.str()?.extract::<String>());
     let found = match dtype {
         Ok(dtype) => format!("an array of {dtype}"),
-        Err(_) => given.get_type().name().map_or_else(
-            |_| "something else".to_owned(),
-            |name| format!("a value of type {name}"),
-        ),
+        Err(_) => given
+            .get_type()
+            .name()
+            .map_or_else(|_| "something else".to_owned(), |name| format!("a value of type {name}")),
     };
     PyTypeError::new_err(format!("expected ids as integers, found {found}"))
 }

@@ -9,11 +9,17 @@ mod dtype;
 mod error;
 mod gather;
 mod ids;
+mod nearest;
 mod numpy;
 mod open;
 mod outputs;
+mod progress;
+mod rows;
 mod table;
+mod torch;
+mod verify;
 mod view;
+mod warming;
 mod writer;
 
 #[pymodule]
@@ -30,6 +36,8 @@ mod _embmap {
     use super::outputs::output_cache;
     #[pymodule_export]
     use super::table::Table;
+    #[pymodule_export]
+    use super::warming::Warming;
     #[pymodule_export]
     use super::writer::Writer;
 

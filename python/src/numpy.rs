@@ -10,6 +10,7 @@ pub(crate) struct Numpy {
     pub(crate) generic: Py<PyType>,
     pub(crate) array: Py<PyAny>,
     pub(crate) dtype: Py<PyAny>,
+    pub(crate) int8: Py<PyAny>,
     pub(crate) int16: Py<PyAny>,
 }
 
@@ -24,6 +25,7 @@ impl Numpy {
                 ndarray: numpy.getattr("ndarray")?.cast_into()?.unbind(),
                 generic: numpy.getattr("generic")?.cast_into()?.unbind(),
                 array: numpy.getattr("array")?.unbind(),
+                int8: dtype.call1(("int8",))?.unbind(),
                 int16: dtype.call1(("int16",))?.unbind(),
                 dtype: dtype.unbind(),
             })
@@ -50,17 +52,4 @@ impl Numpy {
     pub(crate) fn is_array(&self, object: &Bound<'_, PyAny>) -> bool {
         object.get_type().is(&self.ndarray)
     }
-}
-
-/// True for a torch tensor, found out without importing torch.
-pub(crate) fn is_tensor(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let Some(torch) = torch_if_imported(object.py())? else { return Ok(false) };
-    object.is_instance(&torch.getattr("Tensor")?)
-}
-
-/// The module `torch`, where somebody has imported it.
-pub(crate) fn torch_if_imported(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    let modules = py.import("sys")?.getattr("modules")?;
-    let torch = modules.call_method1("get", ("torch",))?;
-    Ok((!torch.is_none()).then_some(torch))
 }

@@ -19,6 +19,8 @@ pub(crate) struct Opening {
     /// The same, wherever the process goes.
     pub(crate) absolute: PathBuf,
     tensor: Option<String>,
+    scales: Option<String>,
+    biases: Option<String>,
     access: String,
     threads: Option<usize>,
     temperature: Option<String>,
@@ -26,6 +28,7 @@ pub(crate) struct Opening {
     spin: Option<f64>,
     allow_network_map: bool,
     follow_links: bool,
+    io_uring: bool,
 }
 
 impl Opening {
@@ -33,6 +36,8 @@ impl Opening {
     pub(crate) fn keywords<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let keywords = PyDict::new(py);
         keywords.set_item("tensor", &self.tensor)?;
+        keywords.set_item("scales", &self.scales)?;
+        keywords.set_item("biases", &self.biases)?;
         keywords.set_item("access", &self.access)?;
         keywords.set_item("threads", self.threads)?;
         keywords.set_item("temperature", &self.temperature)?;
@@ -40,15 +45,23 @@ impl Opening {
         keywords.set_item("spin", self.spin)?;
         keywords.set_item("allow_network_map", self.allow_network_map)?;
         keywords.set_item("follow_links", self.follow_links)?;
+        keywords.set_item("io_uring", self.io_uring)?;
         Ok(keywords)
     }
 
     fn options(&self) -> PyResult<OpenOptions> {
         let mut options = OpenOptions::new()
             .follow_links(self.follow_links)
-            .allow_network_map(self.allow_network_map);
+            .allow_network_map(self.allow_network_map)
+            .io_uring(self.io_uring);
         if let Some(tensor) = &self.tensor {
             options = options.tensor(tensor);
+        }
+        if let Some(tensor) = &self.scales {
+            options = options.scales(tensor);
+        }
+        if let Some(tensor) = &self.biases {
+            options = options.biases(tensor);
         }
         if let Some(threads) = threads(self.threads)? {
             options = options.threads(threads);
@@ -77,10 +90,23 @@ impl Opening {
             "memory" => py.detach(|| options.access(Access::Memory).open(path)),
             "read" => py.detach(|| options.access(Access::Read).open(path)),
             "direct" => py.detach(|| options.access(Access::Direct).open(path)),
-            other => return Err(unknown("access", other, "\"map\", \"read\", \"direct\" or \"memory\"")),
+            other => {
+                return Err(unknown(
+                    "access",
+                    other,
+                    "\"map\", \"read\", \"direct\" or \"memory\"",
+                ));
+            }
         };
         opened.map_err(raised)
     }
+}
+
+/// A path that holds wherever the process goes. What is no path of the file system, as the name of
+/// a model in a cache, stays as it is.
+fn absolute(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).ok().filter(|_| path.exists());
+    absolute.unwrap_or_else(|| path.to_path_buf())
 }
 
 fn unknown(option: &str, found: &str, expected: &str) -> PyErr {
@@ -98,28 +124,39 @@ fn threads(asked: Option<usize>) -> PyResult<Option<usize>> {
     let number = told.to_str().and_then(|told| told.trim().parse().ok());
     number.filter(|threads| *threads > 0).map(Some).ok_or_else(|| {
         PyValueError::new_err(format!(
-            "EMBMAP_NUM_THREADS: expected a number of threads from 1, found {told:?}"
+            "EMBMAP_NUM_THREADS: expected a number of threads from 1, found {:?}",
+            told.to_string_lossy()
         ))
     })
 }
 
 /// Opens a table: an .emb file, a checkpoint's file or a model directory, where it lies.
 ///
+/// tensor names the tensor that is the table, where it is not found by itself, and scales and
+/// biases those that belong to a quantized one; a name with {} stands for a table in pieces.
+///
 /// With access="map", the default, nothing may write to the files or cut them while the table
 /// or an array over it is in use: rows would change, or the process would be ended by a signal.
 /// Replacing a file by rename is fine, and is what embmap does. Where that cannot be promised,
 /// access="read" reads each row when it is asked for, access="direct" does so past the page
 /// cache, for tables that never fit in memory, and access="memory" takes a copy.
+///
+/// threads is how many large gathers use (EMBMAP_NUM_THREADS, or one for each core, unless said),
+/// spin how many seconds they wait for the next gather before they sleep. temperature="warm" or
+/// "cold" states what is found out else. rss_budget keeps the process's resident bytes of the
+/// table near a number. io_uring=False is for sandboxes where direct reads must not try it.
 #[pyfunction]
 #[pyo3(signature = (
-    path, *, tensor=None, access="map", threads=None, temperature=None, rss_budget=None, spin=None,
-    allow_network_map=false, follow_links=false
+    path, *, tensor=None, scales=None, biases=None, access="map", threads=None, temperature=None,
+    rss_budget=None, spin=None, allow_network_map=false, follow_links=false, io_uring=true
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub(crate) fn open(
     py: Python<'_>,
     path: PathBuf,
     tensor: Option<String>,
+    scales: Option<String>,
+    biases: Option<String>,
     access: &str,
     threads: Option<usize>,
     temperature: Option<String>,
@@ -127,11 +164,14 @@ pub(crate) fn open(
     spin: Option<f64>,
     allow_network_map: bool,
     follow_links: bool,
+    io_uring: bool,
 ) -> PyResult<Table> {
     let opening = Opening {
-        absolute: std::path::absolute(&path).unwrap_or_else(|_| path.clone()),
+        absolute: absolute(&path),
         path,
         tensor,
+        scales,
+        biases,
         access: access.to_owned(),
         threads,
         temperature,
@@ -139,6 +179,7 @@ pub(crate) fn open(
         spin,
         allow_network_map,
         follow_links,
+        io_uring,
     };
     Table::open(py, opening)
 }

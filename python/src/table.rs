@@ -1,21 +1,23 @@
 //! The class `embmap.Table`.
 
+use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use embmap::{Access, Tokenizer};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PySlice, PyTuple};
+use pyo3::types::{PySlice, PyString, PyTuple};
 
 use crate::bags;
 use crate::dtype::{numpy_dtype, parse};
 use crate::error::{closed, raised};
-use crate::gather::{self, is_stored_plain, usual_dtype};
+use crate::gather::{self, usual_dtype};
 use crate::ids::{self, Ids, Meaning};
-use crate::numpy::Numpy;
+use crate::nearest;
 use crate::open::Opening;
-use crate::view::LentRows;
+use crate::rows::{Open, check_consumer};
+use crate::verify;
+use crate::warming::Warming;
 
 /// An embedding table, open for reading: rows by id, as numpy arrays or torch tensors.
 ///
@@ -28,112 +30,6 @@ pub(crate) struct Table {
     open: Mutex<Option<Arc<Open>>>,
 }
 
-/// What an open table is made of.
-pub(crate) struct Open {
-    table: Arc<embmap::Table>,
-    /// The runs of rows that Python may look at in place; empty where there are none.
-    runs: Vec<Run>,
-    /// The numpy dtype that rows come as; `None` where numpy has none.
-    numpy_type: Option<Py<PyAny>>,
-    tokenizer: OnceLock<Tokenizer>,
-}
-
-/// A run of rows, and the read-only array over it.
-struct Run {
-    start: u64,
-    end: u64,
-    array: Py<PyAny>,
-}
-
-impl Open {
-    fn new(py: Python<'_>, table: embmap::Table) -> PyResult<Self> {
-        let table = Arc::new(table);
-        let numpy_type = numpy_dtype(py, usual_dtype(&table)).ok();
-        let runs = match &numpy_type {
-            Some(dtype) => runs(&table, dtype)?,
-            None => Vec::new(),
-        };
-        let numpy_type = numpy_type.map(Bound::unbind);
-        Ok(Open { table, runs, numpy_type, tokenizer: OnceLock::new() })
-    }
-
-    fn run_of(&self, row: u64) -> Option<&Run> {
-        let index = self.runs.partition_point(|run| run.start <= row).checked_sub(1)?;
-        self.runs.get(index).filter(|run| row < run.end)
-    }
-
-    /// One row: a view where it can be.
-    fn row<'py>(&self, py: Python<'py>, row: u64) -> PyResult<Bound<'py, PyAny>> {
-        match self.run_of(row) {
-            Some(run) => run.array.bind(py).get_item(row - run.start),
-            None => self.copy(py, &Ids::one(row), None, None),
-        }
-    }
-
-    /// The rows of a slice: a view where they lie in one run, else a copy.
-    fn slice<'py>(&self, slice: &Bound<'py, PySlice>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slice.py();
-        if let [only] = self.runs.as_slice() {
-            return only.array.bind(py).get_item(slice);
-        }
-        let vocab = isize::try_from(self.table.vocab())
-            .map_err(|_| PyValueError::new_err("more rows than Python can count"))?;
-        let indices = slice.indices(vocab)?;
-        let row = |position: isize| indices.start + position * indices.step;
-        let length = isize::try_from(indices.slicelength).unwrap_or(isize::MAX);
-        if let (1.., 1..) = (length, indices.step)
-            && let Some(run) = self.run_of(row(0).unsigned_abs() as u64)
-            && (row(length - 1).unsigned_abs() as u64) < run.end
-        {
-            let first = row(0) - isize::try_from(run.start).unwrap_or(isize::MAX);
-            let end = first + (length - 1) * indices.step + 1;
-            return run.array.bind(py).get_item(PySlice::new(py, first, end, indices.step));
-        }
-        let ids = Ids::run((0..length).map(|position| row(position).unsigned_abs() as u64));
-        self.copy(py, &ids, None, None)
-    }
-
-    fn copy<'py>(
-        &self,
-        py: Python<'py>,
-        ids: &Ids,
-        dtype: Option<embmap::DType>,
-        threads: Option<usize>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let usual = usual_dtype(&self.table);
-        let dtype = dtype.unwrap_or(usual);
-        let numpy_type = self.numpy_type.as_ref().map(|dtype| dtype.bind(py));
-        let numpy_type = numpy_type.filter(|_| dtype == usual);
-        gather::fresh(py, &self.table, ids, dtype, numpy_type, threads)
-    }
-
-    fn meaning(&self, from_end: bool) -> Meaning {
-        Meaning { vocab: self.table.vocab(), from_end, padding: None }
-    }
-}
-
-/// Read-only arrays over the runs of a table, or none where its rows are no plain elements in
-/// memory.
-fn runs(table: &Arc<embmap::Table>, dtype: &Bound<'_, PyAny>) -> PyResult<Vec<Run>> {
-    let mut runs = Vec::new();
-    let in_memory = matches!(table.access(), Access::Map | Access::Memory);
-    if !in_memory || !is_stored_plain(table, table.dtype()) {
-        return Ok(runs);
-    }
-    let (py, element) = (dtype.py(), table.dtype().size());
-    let mut next = 0;
-    while next < table.vocab() {
-        let Ok((ids, _)) = table.encoded_extent(next) else { return Ok(Vec::new()) };
-        let shape = (ids.end - ids.start, table.dim()).into_pyobject(py)?;
-        let rows = Bound::new(py, LentRows::new(Arc::clone(table), next))?.into_any();
-        let strides = Some((table.row_stride(), element));
-        let array = Numpy::get(py)?.over(shape, dtype, rows, strides)?.unbind();
-        runs.push(Run { start: ids.start, end: ids.end, array });
-        next = ids.end;
-    }
-    Ok(runs)
-}
-
 impl Table {
     pub(crate) fn open(py: Python<'_>, opening: Opening) -> PyResult<Self> {
         let open = Open::new(py, opening.open(py)?)?;
@@ -144,6 +40,32 @@ impl Table {
     fn get(&self) -> PyResult<Arc<Open>> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.as_ref().map(Arc::clone).ok_or_else(|| closed("table"))
+    }
+
+    /// Does something to all rows of a range, and looks now and then whether to stop.
+    fn piecewise(
+        &self,
+        py: Python<'_>,
+        start: u64,
+        stop: Option<u64>,
+        work: impl Fn(&embmap::Table, Range<u64>) -> embmap::Result<()> + Sync,
+    ) -> PyResult<()> {
+        /// The bytes between two looks: a fraction of a second, and more than a read.
+        const PIECE: u64 = 256 << 20;
+        let open = self.get()?;
+        let stop = stop.unwrap_or(open.table.vocab());
+        // The whole range is checked before any of it is read.
+        py.detach(|| work(&open.table, stop..stop).and_then(|()| work(&open.table, start..start)))
+            .map_err(raised)?;
+        let rows = (PIECE / open.table.row_stride().max(1)).max(1);
+        let mut next = start;
+        while next < stop {
+            let end = stop.min(next.saturating_add(rows));
+            py.detach(|| work(&open.table, next..end)).map_err(raised)?;
+            py.check_signals()?;
+            next = end;
+        }
+        Ok(())
     }
 
     /// The library's table, for `embmap.convert`.
@@ -167,8 +89,8 @@ impl Table {
     }
 
     /// 2, as for any matrix.
-    #[getter]
-    fn ndim(&self) -> usize {
+    #[classattr]
+    fn ndim() -> usize {
         2
     }
 
@@ -214,6 +136,18 @@ impl Table {
         self.opening.path.clone()
     }
 
+    /// The bytes of one encoded row, without padding.
+    #[getter]
+    fn row_bytes(&self) -> PyResult<u64> {
+        Ok(self.get()?.table.row_bytes())
+    }
+
+    /// The files that hold rows.
+    #[getter]
+    fn files(&self) -> PyResult<Vec<PathBuf>> {
+        Ok(self.get()?.table.info().files.clone())
+    }
+
     /// The format of the files: "emb", "safetensors", ...
     #[getter]
     fn format(&self) -> PyResult<&'static str> {
@@ -240,6 +174,14 @@ impl Table {
         self.get().is_err()
     }
 
+    /// True for the tokens of the table.
+    fn __contains__(&self, token: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Ok(token) = token.cast::<PyString>() else {
+            return Err(PyTypeError::new_err("expected a token; which rows there are, len tells"));
+        };
+        Ok(self.id_of(token.py(), token.to_str()?)?.is_some())
+    }
+
     /// t[5], t[2:9], t[ids].
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let (py, open) = (key.py(), self.get()?);
@@ -253,6 +195,11 @@ impl Table {
             return Err(PyTypeError::new_err(
                 "expected ids, found a tuple; a table has rows alone: t[row][column], or \
                  t[[1, 2]] for several",
+            ));
+        }
+        if key.is_instance_of::<PyString>() {
+            return Err(PyTypeError::new_err(
+                "expected ids as integers, found a str; t[t.id_of(token)] is the row of a token",
             ));
         }
         open.copy(py, &Ids::take(key, open.meaning(true))?, None, None)
@@ -325,17 +272,21 @@ impl Table {
     /// Reads rows into the page cache, in the order of the file; all, unless said.
     #[pyo3(signature = (start=0, stop=None))]
     fn warm(&self, py: Python<'_>, start: u64, stop: Option<u64>) -> PyResult<()> {
+        self.piecewise(py, start, stop, embmap::Table::warm)
+    }
+
+    /// Does what warm does in a thread of its own, while gathers go on; see Warming.
+    #[pyo3(signature = (start=0, stop=None))]
+    fn warm_in_background(&self, start: u64, stop: Option<u64>) -> PyResult<Warming> {
         let open = self.get()?;
         let stop = stop.unwrap_or(open.table.vocab());
-        py.detach(|| open.table.warm(start..stop)).map_err(raised)
+        open.table.warm_in_background(start..stop).map(Warming::new).map_err(raised)
     }
 
     /// Brings rows into this process's page tables too, so that their first touch costs nothing.
     #[pyo3(signature = (start=0, stop=None))]
     fn prefault(&self, py: Python<'_>, start: u64, stop: Option<u64>) -> PyResult<()> {
-        let open = self.get()?;
-        let stop = stop.unwrap_or(open.table.vocab());
-        py.detach(|| open.table.prefault(start..stop)).map_err(raised)
+        self.piecewise(py, start, stop, embmap::Table::prefault)
     }
 
     /// Takes the rows out of this process's resident set; the page cache keeps them, and
@@ -348,9 +299,25 @@ impl Table {
     /// How much of the rows is in memory, in bytes: total, cached and mapped.
     fn residency<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let open = self.get()?;
-        let found = py.detach(|| open.table.residency()).map_err(raised)?;
-        let class = py.import("embmap")?.getattr("Residency")?;
-        class.call1((found.total_bytes, found.cached_bytes, found.mapped_bytes))
+        told(py, &py.detach(|| open.table.residency()).map_err(raised)?)
+    }
+
+    /// Takes the rows out of the page cache, as far as the system lets them go, and tells what
+    /// stayed: for measuring how cold rows come.
+    fn evict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let open = self.get()?;
+        told(py, &py.detach(|| open.table.evict()).map_err(raised)?)
+    }
+
+    /// Compares every checksum, rule and padding byte of the file, and counts its NaNs and
+    /// infinities; reads the whole file. progress(done, total) is called now and then.
+    #[pyo3(signature = (*, progress=None))]
+    fn verify<'py>(
+        &self,
+        py: Python<'py>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        verify::verify(py, &self.get()?.table, progress.as_ref())
     }
 
     /// Raises where the files are no longer what was opened.
@@ -360,12 +327,14 @@ impl Table {
     }
 
     /// The token of a row, in the vocabulary's own spelling; None where it has none.
-    fn token<'py>(&self, id: &Bound<'py, PyAny>) -> PyResult<Option<String>> {
+    ///
+    /// Negative ids count from the last row; tokens beyond that have ids too.
+    fn token(&self, id: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
         let open = self.get()?;
         let count = open.table.token_count().map_err(raised)?.max(open.table.vocab());
-        let row = ids::row_of(id, count)?;
+        let row = ids::row_of(id, open.table.vocab()).or_else(|_| ids::row_below(id, count))?;
         let token = id.py().detach(|| open.table.token(row).map_err(raised))?;
-        Ok(token.map(|token| token.into_owned()))
+        Ok(token.map(std::borrow::Cow::into_owned))
     }
 
     /// The lowest id of a token; None where no row has it.
@@ -379,17 +348,31 @@ impl Table {
     #[pyo3(signature = (text, *, special_tokens=true))]
     fn encode(&self, py: Python<'_>, text: &str, special_tokens: bool) -> PyResult<Vec<u32>> {
         let open = self.get()?;
-        let encoded = py.detach(|| {
-            let tokenizer = match open.tokenizer.get() {
-                Some(tokenizer) => tokenizer,
-                None => {
-                    let fresh = open.table.tokenizer()?;
-                    open.tokenizer.get_or_init(|| fresh)
-                }
-            };
-            tokenizer.encode(text, special_tokens)
-        });
+        let encoded = py.detach(|| open.tokenizer()?.encode(text, special_tokens));
         Ok(encoded.map_err(raised)?.into_iter().map(|token| token.id).collect())
+    }
+
+    /// The k rows that are nearest to a query, the nearest first, as embmap.Nearest.
+    ///
+    /// A query is a token, an id, or a vector; a list of tokens, an array of ids or of vectors
+    /// is several, which share one reading of the table. Every row is looked at, and nothing is
+    /// approximate. metric is "cosine" or "dot". A row is no answer to itself, nor are those of
+    /// exclude, ids or tokens. progress(done, total) is called now and then.
+    #[pyo3(signature = (query, k=10, *, metric="cosine", exclude=None, threads=None, progress=None))]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    fn nearest<'py>(
+        &self,
+        py: Python<'py>,
+        query: &Bound<'py, PyAny>,
+        k: usize,
+        metric: &str,
+        exclude: Option<&Bound<'py, PyAny>>,
+        threads: Option<usize>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let open = self.get()?;
+        let how = nearest::How { k, metric, exclude, threads, progress: progress.as_ref() };
+        nearest::nearest(py, &open.table, query, &how)
     }
 
     /// Closes the table. Arrays over it stay valid, and what they lie in is unmapped when the
@@ -439,45 +422,37 @@ impl Table {
         dtype: Option<&Bound<'py, PyAny>>,
         copy: Option<bool>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let open = self.get()?;
-        let in_place = match open.runs.as_slice() {
-            [only] => Some(only.array.bind(py).clone()),
-            _ => None,
-        };
-        let as_asked = |array: &Bound<'py, PyAny>| match dtype {
-            None => Ok(true),
-            Some(dtype) => array.getattr("dtype")?.eq(dtype),
-        };
-        if copy != Some(true)
-            && let Some(array) = &in_place
-            && as_asked(array)?
-        {
-            return Ok(array.clone());
-        }
-        if copy == Some(false) {
-            return Err(PyValueError::new_err(
-                "the table cannot be seen as one array of that type without a copy",
-            ));
-        }
-        let array = match in_place {
-            Some(array) => array.call_method0("copy")?,
-            None => open.copy(py, &Ids::run(0..open.table.vocab()), None, None)?,
-        };
-        if as_asked(&array)? { Ok(array) } else { array.call_method1("astype", (dtype,)) }
+        self.get()?.array(py, dtype, copy)
     }
 
-    /// The whole table for other libraries, read-only: as numpy does it for a view.
-    #[pyo3(signature = (**options))]
+    /// The whole table for other libraries: in place and read-only, by DLPack 1.0 or later.
+    ///
+    /// Where it does not lie in one run of plain rows it is copied, unless copy=False. torch
+    /// takes no notice of read-only memory: a tensor that torch.from_dlpack makes of a mapped
+    /// table must not be written to.
+    #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
     fn __dlpack__<'py>(
         &self,
         py: Python<'py>,
-        options: Option<&Bound<'py, PyDict>>,
+        stream: Option<&Bound<'py, PyAny>>,
+        max_version: Option<(u32, u32)>,
+        dl_device: Option<(i32, i32)>,
+        copy: Option<bool>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.__array__(py, None, Some(false))?.call_method("__dlpack__", (), options)
+        let open = self.get()?;
+        check_consumer(stream, max_version, dl_device)?;
+        open.dlpack(py, copy)
     }
 
     /// (1, 0): the CPU.
-    fn __dlpack_device__(&self) -> (i32, i32) {
+    #[staticmethod]
+    fn __dlpack_device__() -> (i32, i32) {
         (1, 0)
     }
+}
+
+/// What is in memory, as `embmap.Residency`.
+fn told<'py>(py: Python<'py>, found: &embmap::Residency) -> PyResult<Bound<'py, PyAny>> {
+    let class = py.import("embmap")?.getattr("Residency")?;
+    class.call1((found.total_bytes, found.cached_bytes, found.mapped_bytes))
 }

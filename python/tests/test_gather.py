@@ -14,13 +14,22 @@ from conftest import FIXTURES
 import embmap
 
 DTYPES = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f64": np.float64}
+NARROW = {
+    "f8_e4m3": ml_dtypes.float8_e4m3fn, "f8_e5m2": ml_dtypes.float8_e5m2, "i8": np.int8, "u8": np.uint8,
+    "f8_e4m3fnuz": ml_dtypes.float8_e4m3fnuz, "f8_e5m2fnuz": ml_dtypes.float8_e5m2fnuz,
+}
 
 
-@pytest.fixture(params=DTYPES)
+@pytest.fixture(params=DTYPES | NARROW)
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[embmap.Table, np.ndarray]:
     """A table of each dtype, and the array that it was written from."""
-    array = np.random.default_rng(3).standard_normal((300, 17)).astype(DTYPES[request.param])
-    return embmap.from_numpy(array, tmp_path / "t.emb"), array
+    numbers = np.random.default_rng(3).standard_normal((300, 17))
+    if request.param in ("i8", "u8"):
+        numbers = numbers * 40 % 100
+    array = numbers.astype((DTYPES | NARROW)[request.param])
+    table = embmap.from_numpy(array, tmp_path / "t.emb")
+    assert table.stored == request.param
+    return table, array
 
 
 def test_rows_keep_the_stored_dtype(stored: tuple[embmap.Table, np.ndarray]) -> None:
@@ -36,6 +45,9 @@ def test_rows_in_another_dtype(stored: tuple[embmap.Table, np.ndarray], asked: s
     table, array = stored
     ids = np.arange(299, -1, -1)
     expected = array[ids].astype(DTYPES[asked])
+    if array.dtype.itemsize == 1:
+        # By way of f32, which holds all of them; ml_dtypes casts not all of them directly.
+        expected = array[ids].astype(np.float32).astype(DTYPES[asked])
     if table.stored == "f64" and asked != "f32":
         # Rounded once, where numpy's cast of another library may go through f32.
         expected = array[ids].astype(np.longdouble).astype(DTYPES[asked])
@@ -47,7 +59,7 @@ def test_rows_in_another_dtype(stored: tuple[embmap.Table, np.ndarray], asked: s
 
 
 def test_a_dtype_that_cannot_be(table: embmap.Table) -> None:
-    for asked in ["int8", "f64", "q", np.int32]:
+    for asked in ["int8", "f64", "q", np.int32, "q8_0", "f8_e4m3"]:
         with pytest.raises(ValueError):
             table.gather([1], dtype=asked)
 
@@ -60,6 +72,63 @@ def test_bf16_without_ml_dtypes_is_never_silent(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(ImportError, match="ml_dtypes"):
             use()
     assert table.gather([0], dtype="f32").dtype == np.float32
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_numbers_of_8_bits_come_as_they_are_stored(tmp_path: Path, name: str) -> None:
+    array = np.arange(256, dtype=np.uint8).reshape(32, 8).view(NARROW[name])
+    table = embmap.from_numpy(array, tmp_path / "t.emb")
+    out = np.zeros((3, 8), NARROW[name])
+    assert table.gather([5, 31, 0], out=out) is out
+    for found in [out, table[[5, 31, 0]], table.gather([5, 31, 0], dtype=name)]:
+        assert found.dtype == array.dtype
+        assert found.tobytes() == array[[5, 31, 0]].tobytes()
+    assert table[2:4].tobytes() == array[2:4].tobytes()
+    assert not table[2:4].flags.writeable
+    np.testing.assert_array_equal(table.gather([7, 20], dtype="f32"), array[[7, 20]].astype(np.float32))
+    other = "u8" if name != "u8" else "i8"
+    with pytest.raises(ValueError, match="dtype"):
+        table.gather([1], dtype=other)
+
+
+def test_fp8_without_ml_dtypes_is_never_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.emb"
+    embmap.from_numpy(np.ones((3, 4), ml_dtypes.float8_e4m3fn), path)
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    table = embmap.open(path)
+    for use in [lambda: table[0], lambda: table[[0]], lambda: table.dtype, lambda: np.asarray(table)]:
+        with pytest.raises(ImportError, match="f8_e4m3.*ml_dtypes"):
+            use()
+    np.testing.assert_array_equal(table.gather([0], dtype="f32"), np.ones((1, 4), np.float32))
+
+
+def test_a_table_with_scales_comes_multiplied() -> None:
+    table = embmap.open(FIXTURES / "pieces")
+    assert (table.stored, table.codec, table.dtype) == ("f8_e4m3", "scaled", np.float32)
+    raw = embmap.open(FIXTURES / "pieces", scales="none")
+    assert (raw.codec, raw.dtype) == ("plain", ml_dtypes.float8_e4m3fn)
+    values = raw[:].astype(np.float32)
+    found = table[np.arange(len(table))]
+    scale = found[values != 0] / values[values != 0]
+    assert len(np.unique(scale)) == 1 and scale[0] != 1, "one scale for the whole table"
+    np.testing.assert_array_equal(found, values * scale[0])
+    np.testing.assert_array_equal(table[3], found[3])
+    np.testing.assert_array_equal(table[3:600:7], found[3:600:7])
+    np.testing.assert_array_equal(np.asarray(table), found)
+    assert table[3].flags.writeable, "a copy: there is no such row to look at"
+    with pytest.raises(ValueError, match="dtype"):
+        table.gather([1], dtype="f8_e4m3")
+
+
+def test_blocks_of_gguf_come_as_f32() -> None:
+    gguf = pytest.importorskip("gguf")
+    path = FIXTURES / "gguf" / "model.gguf"
+    table = embmap.open(path)
+    (tensor,) = [it for it in gguf.GGUFReader(path).tensors if it.name == table.tensor]
+    expected = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    assert table.codec == "blocks" and table.dtype == np.float32
+    np.testing.assert_array_equal(table[:], expected)
+    np.testing.assert_array_equal(table[[7, 3]], expected[[7, 3]])
 
 
 def test_out_may_have_its_rows_apart(table: embmap.Table, vectors: np.ndarray) -> None:
@@ -186,8 +255,48 @@ def test_what_brings_rows_into_memory(table: embmap.Table) -> None:
     table.check_alive()
     with pytest.raises(IndexError):
         table.prefetch([1000])
+    for wrong in [(0, 1001), (1001, None), (5, 2000)]:
+        with pytest.raises(IndexError):
+            table.warm(*wrong)
+        with pytest.raises(IndexError):
+            table.prefault(*wrong)
+    table.warm(1000)
+
+
+def test_warming_in_the_background(table: embmap.Table) -> None:
+    warming = table.warm_in_background()
+    warming.wait()
+    assert warming.done and warming.progress is None
+    warming = table.warm_in_background(0, 10)
+    warming.cancel()
+    warming.cancel()
     with pytest.raises(IndexError):
-        table.warm(0, 1001)
+        table.warm_in_background(0, 1001)
+
+
+def test_evicted_rows_come_back(table: embmap.Table, vectors: np.ndarray) -> None:
+    table.warm()
+    left = table.evict()
+    assert left.total_bytes == 1000 * 96
+    np.testing.assert_array_equal(table[np.arange(1000)], vectors)
+
+
+def test_verifying(tmp_path: Path, vectors: np.ndarray) -> None:
+    vectors[3, 4] = np.nan
+    table = embmap.from_numpy(vectors, tmp_path / "t.emb")
+    told: list[tuple[int, int]] = []
+    found = table.verify(progress=lambda *step: told.append(step))
+    assert found.sound and found.damage == []
+    assert (found.nan, found.infinite, found.first_non_finite_row) == (1, 0, 3)
+    assert told[-1][0] == told[-1][1] > 0
+    with pytest.raises(LookupError):
+        table.verify(progress=lambda *_: (_ for _ in ()).throw(LookupError))
+    damaged = bytearray((tmp_path / "t.emb").read_bytes())
+    damaged[65_536 + 96 * 500] ^= 1
+    (tmp_path / "d.emb").write_bytes(damaged)
+    found = embmap.open(tmp_path / "d.emb").verify()
+    assert not found.sound
+    assert "rows 0:683" in found.damage[0] and "does not match its sum" in found.damage[0]
 
 
 def test_a_file_that_changed_is_noticed(tmp_path: Path, vectors: np.ndarray) -> None:

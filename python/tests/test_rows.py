@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import itertools
 from pathlib import Path
@@ -65,6 +66,11 @@ def test_ids_of_every_integer_dtype(vectors: np.ndarray, table: embmap.Table, dt
         (1000, 1000),
         (-1001, -1001),
         (2**70, 2**70),
+        (2**200, 2**200),
+        ([0, 2**70], 2**70),
+        ([0, -(2**200)], -(2**200)),
+        ([[3], [2**63]], 2**63),
+        ([[-1, 2**63]], 2**63),
         ([0, 1000], 1000),
         (np.array([[3, -1001]]), -1001),
         (np.array([2**64 - 1], np.uint64), 2**64 - 1),
@@ -186,13 +192,86 @@ def test_dlpack_is_versioned_and_read_only(table: embmap.Table, vectors: np.ndar
     assert np.shares_memory(shared, np.asarray(table))
     table.close()
     np.testing.assert_array_equal(shared, vectors)
-    with pytest.raises(ValueError):
-        table.__dlpack__()
+    with pytest.raises(ValueError, match="closed"):
+        table.__dlpack__(max_version=(1, 0))
 
 
 def test_an_unversioned_dlpack_cannot_say_read_only(table: embmap.Table) -> None:
-    with pytest.raises(BufferError):
-        table.__dlpack__()
+    for asked in [{}, {"max_version": (0, 8)}, {"max_version": (1, 0), "dl_device": (2, 0)},
+                  {"max_version": (1, 0), "stream": 1}]:
+        with pytest.raises(BufferError):
+            table.__dlpack__(**asked)
+
+
+class Capsule(ctypes.Structure):
+    """DLManagedTensorVersioned of dlpack.h, and the DLTensor in it."""
+
+    _fields_ = [
+        ("major", ctypes.c_uint32), ("minor", ctypes.c_uint32), ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p), ("flags", ctypes.c_uint64), ("data", ctypes.c_void_p),
+        ("device", ctypes.c_int32), ("device_id", ctypes.c_int32), ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)), ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("offset", ctypes.c_uint64),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dtype", "code"),
+    [("float32", (2, 32)), ("float16", (2, 16)), ("float64", (2, 64)), ("int8", (0, 8)), ("uint8", (1, 8)),
+     ("bfloat16", (4, 16)), ("float8_e4m3fn", (10, 8)), ("float8_e5m2", (12, 8)),
+     ("float8_e4m3fnuz", (11, 8)), ("float8_e5m2fnuz", (13, 8))],
+)
+def test_dlpack_of_every_dtype(tmp_path: Path, dtype: str, code: tuple[int, int]) -> None:
+    array = np.arange(24).reshape(6, 4).astype(getattr(ml_dtypes, dtype, dtype))
+    table = embmap.from_numpy(array, tmp_path / "t.emb", align=64)
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    for copy, flags in [(None, 1), (False, 1), (True, 2)]:
+        capsule = table.__dlpack__(max_version=(1, 1), copy=copy)
+        held = Capsule.from_address(pointer(capsule, b"dltensor_versioned"))
+        assert (held.major, held.flags, held.device, held.ndim) == (1, flags, 1, 2)
+        assert (held.code, held.bits, held.lanes, held.offset) == (*code, 1, 0)
+        stride = 4 if copy else 64 // array.itemsize
+        assert (held.shape[:2], held.strides[:2]) == ([6, 4], [stride, 1])
+        last = (ctypes.c_char * (4 * array.itemsize)).from_address(held.data + 5 * stride * array.itemsize)
+        assert last.raw == array[5].tobytes()
+        in_place = held.data == np.asarray(table).ctypes.data
+        assert in_place == (copy is not True)
+
+
+def test_dlpack_copies_what_is_not_one_run(tmp_path: Path, vectors: np.ndarray, table: embmap.Table) -> None:
+    read = embmap.open(table.path, access="read")
+    with pytest.raises(BufferError, match="copy"):
+        read.__dlpack__(max_version=(1, 0), copy=False)
+    for copied in [np.from_dlpack(read), np.from_dlpack(table, copy=True)]:
+        np.testing.assert_array_equal(copied, vectors)
+        assert copied.flags.writeable
+
+
+def test_capsules_hold_the_map_and_let_it_go(vectors: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "t.emb"
+    table = embmap.from_numpy(vectors, path)
+    capsules = [table.__dlpack__(max_version=(1, 0)) for _ in range(100)]
+    used = np.from_dlpack(table)
+    table.close()
+    capsules.clear()
+    assert str(path) in Path("/proc/self/maps").read_text()
+    np.testing.assert_array_equal(used, vectors)
+    del used
+    gc.collect()
+    assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_tokens_beyond_the_rows_have_ids(tmp_path: Path) -> None:
+    with embmap.Writer(tmp_path / "t.emb", 2) as writer:
+        writer.write(np.zeros((2, 2), np.float32), ["a", "b"])
+        writer._writer.push_tokens(["c"])
+    table = embmap.open(tmp_path / "t.emb")
+    assert [table.token(0), table.token(2), table.token(-1)] == ["a", "c", "b"]
+    assert table.id_of("c") == 2
+    with pytest.raises(IndexError):
+        table.token(3)
 
 
 def test_tokens_and_text(minilm: embmap.Table) -> None:
@@ -201,11 +280,18 @@ def test_tokens_and_text(minilm: embmap.Table) -> None:
     assert minilm.token(cat) == "cat"
     assert minilm.token(np.int64(cat)) == "cat"
     assert minilm.id_of("no such token") is None
+    assert "cat" in minilm and "no such token" not in minilm
+    with pytest.raises(TypeError):
+        5 in minilm
+    with pytest.raises(TypeError, match="id_of"):
+        minilm["cat"]
     assert minilm.encode("the cat sat on the mat") == [2, 92, 1811, 919, 102, 92, 1990, 3]
     assert minilm.encode("the cat", special_tokens=False) == [92, 1811]
     assert minilm[minilm.encode("the cat sat")].shape == (5, 384)
-    with pytest.raises(IndexError):
-        minilm.token(10**6)
+    assert minilm.token(-1) == minilm.token(2002)
+    for beyond in [10**6, -2004, 2**100]:
+        with pytest.raises(IndexError, match=str(beyond)):
+            minilm.token(beyond)
     with pytest.raises(ValueError, match="tokenizer"):
         embmap.open(FIXTURES / "v1" / "f32.emb").encode("a")
 

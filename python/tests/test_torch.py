@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import embmap
+from test_processes import resident
 
 torch = pytest.importorskip("torch", reason="torch is not installed: its half of the wheel is not tested here")
 
@@ -62,6 +64,54 @@ def test_out_and_dtype(stored: tuple[embmap.Table, torch.Tensor], asked: str) ->
     assert torch.equal(wide[..., :17], out)
 
 
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"])
+def test_tensors_of_8_bits(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    dtype = getattr(torch, name)
+    weight = torch.randn(30, 8).to(dtype)
+    table = embmap.from_numpy(weight, tmp_path / "t.emb")
+    ids = torch.tensor([[3, 29], [0, 3]])
+    out = torch.zeros(2, 2, 8, dtype=dtype)
+    for found in [table[ids], table.gather(ids, out=out), Embedding(table)(ids), torch.from_dlpack(table)[ids]]:
+        assert found.dtype == dtype
+        assert torch.equal(found.view(torch.int8), weight.view(torch.int8)[ids])
+    assert torch.equal(table.gather(ids, dtype=torch.float32), weight.float()[ids])
+    assert torch.equal(embmap.from_numpy(weight, tmp_path / "w.emb", dtype="f32").gather(ids), weight.float()[ids])
+
+
+def test_tables_as_tensors_in_place(stored: tuple[embmap.Table, torch.Tensor]) -> None:
+    table, weight = stored
+    shared = torch.from_dlpack(table)
+    assert torch.equal(shared, weight)
+    again = torch.from_dlpack(table)
+    assert shared.data_ptr() == again.data_ptr(), "it is the map"
+    table.close()
+    assert torch.equal(shared, weight)
+
+
+def test_ids_and_outputs_of_unusual_tensors(stored: tuple[embmap.Table, torch.Tensor]) -> None:
+    table, weight = stored
+    base = torch.arange(60).reshape(6, 10)
+    for ids in [base[:, ::2], base.T, base[1:, 3], base[0, 0], base[:0], base.expand(2, 6, 10),
+                torch.nn.Parameter(base, requires_grad=False)]:
+        assert torch.equal(table[ids], weight[ids])
+    out = torch.zeros(4, 17, dtype=weight.dtype, requires_grad=True)
+    table.gather([1, 2, 3, 4], out=out)
+    assert torch.equal(out.detach(), weight[1:5])
+    class Mine(torch.Tensor):
+        pass
+    assert torch.equal(table[torch.arange(3).as_subclass(Mine)], weight[:3])
+    assert torch.equal(table.gather(torch.arange(4), out=torch.zeros_like(weight[:4]).as_subclass(Mine)), weight[:4])
+    with pytest.raises(TypeError, match="out"):
+        table.gather([1], out=torch.zeros(1, 17, dtype=torch.int32))
+    with pytest.raises(ValueError, match="strides"):
+        table.gather([1, 2], out=torch.zeros(17, 2, dtype=weight.dtype).T)
+    with pytest.raises((TypeError, RuntimeError, NotImplementedError)):
+        table[torch.zeros(3, dtype=torch.int64, device="meta")]
+
+
 def test_bool_and_float_tensors_are_refused(stored: tuple[embmap.Table, torch.Tensor]) -> None:
     table, _ = stored
     for ids in [torch.tensor([True, False]), torch.tensor([1.0])]:
@@ -98,6 +148,49 @@ def test_modules_are_copied_and_pickled_by_path(stored: tuple[embmap.Table, torc
     for again in [copy.deepcopy(module), pickle.loads(pickle.dumps(module))]:
         assert torch.equal(again(ids), weight[:10])
     assert len(pickle.dumps(Embedding(table))) < 3000
+
+
+def test_embeddings_come_as_asked(stored: tuple[embmap.Table, torch.Tensor]) -> None:
+    table, weight = stored
+    ids = torch.arange(20)
+    for dtype in [torch.float32, torch.float16, torch.bfloat16, torch.float64]:
+        module = Embedding(table, dtype=dtype)
+        assert module(ids).dtype == module.to_nn()(ids).dtype == dtype
+        assert torch.equal(module(ids), module.to_nn()(ids))
+        assert EmbeddingBag(table, dtype=dtype)(ids[None]).dtype == dtype
+
+
+def test_a_module_has_no_weight_and_says_so(stored: tuple[embmap.Table, torch.Tensor]) -> None:
+    module = Embedding(stored[0])
+    with pytest.raises(AttributeError, match="to_nn"):
+        module.weight
+    with pytest.raises(AttributeError, match="wieght"):
+        module.wieght
+    with pytest.raises(RuntimeError, match="weight"):
+        module.load_state_dict({"weight": stored[1]})
+    with pytest.raises(TypeError, match="access"):
+        Embedding(stored[0], access="read")
+
+
+def test_modules_in_a_compiled_model(stored: tuple[embmap.Table, torch.Tensor]) -> None:
+    table, weight = stored
+    model = torch.nn.Sequential(Embedding(table, dtype=torch.float32), torch.nn.Linear(17, 3))
+    compiled = torch.compile(model, backend="eager")
+    assert torch.allclose(compiled(torch.arange(4)), model[1](weight[:4].float()))
+
+
+def test_gradients_go_to_the_weights_of_bags(tmp_path: Path) -> None:
+    weight = torch.randn(50, 12)
+    ours = EmbeddingBag(embmap.from_numpy(weight, tmp_path / "t.emb"), mode="sum", padding_idx=3)
+    theirs = ours.to_nn()
+    ids, offsets = torch.tensor([1, 3, 2, 5, 7, 3, 1]), torch.tensor([0, 2, 2, 5])
+    grads = []
+    for module in [ours, theirs]:
+        weights = torch.linspace(0.5, 2, 7, requires_grad=True)
+        (module(ids, offsets, weights) * torch.arange(12)).sum().backward()
+        grads.append(weights.grad)
+    torch.testing.assert_close(grads[0], grads[1])
+    assert grads[0][1] == 0, "padding has no part in it"
 
 
 @pytest.mark.parametrize("mode", ["sum", "mean", "max"])
@@ -164,6 +257,59 @@ def test_numpy_and_torch_share_outputs(tmp_path: Path) -> None:
     assert part.sum() == 512
     del part
     assert table[torch.arange(2000)].data_ptr() == address
+
+
+def test_a_million_calls_with_tensors_leak_nothing(tmp_path: Path) -> None:
+    table = embmap.from_numpy(torch.randn(1000, 24), tmp_path / "t.emb")
+    ids, out = torch.tensor([3, 5]), torch.zeros(2, 24)
+
+    def calls(count: int) -> None:
+        for _ in range(count):
+            table[ids]
+            table.gather(ids, out=out)
+            table.bag(ids[None])
+            table.__dlpack__(max_version=(1, 0))
+            try:
+                table.gather(out, out=out)
+            except TypeError:
+                pass
+
+    calls(20_000)
+    gc.collect()
+    before, objects = resident(), len(gc.get_objects())
+    calls(200_000)
+    gc.collect()
+    assert resident() - before < 1 << 20
+    assert len(gc.get_objects()) - objects < 100
+
+
+class OnADevice(torch.Tensor):
+    """A tensor that says it is on a GPU, for what can be seen of that without one."""
+
+    @property
+    def is_cuda(self) -> bool:
+        return True
+
+    def cpu(self) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor)
+
+
+def test_rows_for_a_device_go_through_pinned_memory(
+    stored: tuple[embmap.Table, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, weight = stored
+    asked: list[object] = []
+    empty = torch.empty
+
+    def pinned(*shape: object, pin_memory: bool = False, **options: object) -> torch.Tensor:
+        asked.append(pin_memory)
+        return empty(*shape, **options)
+
+    monkeypatch.setattr(torch, "empty", pinned)
+    ids = torch.tensor([[3, 4, 5]])
+    found = Embedding(table)(ids.as_subclass(OnADevice))
+    assert asked == [True]
+    assert torch.equal(found, weight[ids])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

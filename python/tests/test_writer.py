@@ -72,6 +72,41 @@ def test_rows_are_rounded_once(tmp_path: Path, given: type, to: str) -> None:
     np.testing.assert_array_equal(table[:], expected)
 
 
+@pytest.mark.parametrize("given", ["float8_e4m3fn", "float8_e5m2", "int8", "uint8"])
+def test_rows_of_8_bits_are_kept_or_widened(tmp_path: Path, given: str) -> None:
+    array = np.arange(24).reshape(6, 4).astype(getattr(ml_dtypes, given, given))
+    same = embmap.from_numpy(array, tmp_path / "same.emb")
+    assert same[:].tobytes() == array.tobytes()
+    if given.startswith("float8"):
+        wide = embmap.from_numpy(array[::-1], tmp_path / "wide.emb", dtype="f16")
+        np.testing.assert_array_equal(wide[:], array[::-1].astype(np.float16))
+    else:
+        with pytest.raises(ValueError, match="convert them first"):
+            embmap.from_numpy(array, tmp_path / "wide.emb", dtype="f16")
+    with pytest.raises(ValueError, match="quantize"):
+        embmap.from_numpy(np.ones((2, 4), np.float32), tmp_path / "none.emb", dtype=given)
+    assert not (tmp_path / "none.emb").exists()
+
+
+def test_converting_quantizes_and_tells_the_cost(tmp_path: Path, minilm: embmap.Table) -> None:
+    rows = minilm[:].astype(np.float32)
+    for dtype in ["i8", "f8_e4m3", "q8_0"]:
+        written = embmap.convert(minilm, tmp_path / "t.emb", dtype=dtype, replace=True)
+        table = embmap.open(tmp_path / "t.emb")
+        assert (table.stored, table.dtype) == (dtype, np.float32)
+        found = table[:]
+        assert written.loss is not None
+        assert written.row_stride == table.row_bytes
+        assert np.abs(found - rows).max() == pytest.approx(written.loss.max_error)
+        assert 0 < written.loss.max_error < 0.1 and 0.99 < written.loss.min_cosine < 1
+
+
+def test_options_of_a_path_do_not_go_with_a_table(tmp_path: Path, minilm: embmap.Table) -> None:
+    for option in [{"tensor": "x"}, {"scales": "x"}, {"follow_links": True}]:
+        with pytest.raises(TypeError, match="path"):
+            embmap.convert(minilm, tmp_path / "t.emb", **option)
+
+
 def test_rows_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     writer = embmap.Writer(tmp_path / "t.emb", 3)
     for rows in [np.zeros((5, 4), np.float32), np.zeros((2, 5, 3), np.float32), np.float32(1)]:
@@ -170,6 +205,26 @@ def test_arrow_tables_with_tokens(tmp_path: Path, library: str) -> None:
     table = embmap.open(tmp_path / "t.emb")
     np.testing.assert_array_equal(table[:], rows)
     assert [table.token(id) for id in range(6)] == WORDS
+
+
+def test_arrow_tokens_by_a_dictionary(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    words = arrow.array(["b", None, "a", "b", "c"]).dictionary_encode()
+    rows = arrow.array([[float(i)] * 2 for i in range(5)], arrow.list_(arrow.float32(), 2))
+    with embmap.Writer(tmp_path / "t.emb", 2) as writer:
+        writer.write(arrow.table({"token": words, "vector": rows}).slice(1))
+    table = embmap.open(tmp_path / "t.emb")
+    assert [table.token(id) for id in range(4)] == [None, "a", "b", "c"]
+
+
+def test_a_dataset_of_hugging_face(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets", reason="datasets is not installed")
+    data = datasets.Dataset.from_dict({"token": ["a", "b", "c"], "vector": [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]})
+    with embmap.Writer(tmp_path / "t.emb", 2) as writer:
+        writer.write(data.select([2, 0]))
+    table = embmap.open(tmp_path / "t.emb")
+    np.testing.assert_array_equal(table[:], [[5.0, 6.0], [1.0, 2.0]])
+    assert [table.token(0), table.token(1)] == ["c", "a"]
 
 
 def test_arrow_batches_and_columns_by_name(tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ impl<'a> Facts<'a> {
             .with("tokens_from", info.tokens_from.as_ref().map(|path| path.to_string_lossy()))
             .with("tokenizer", info.tokenizer)
             .with("checksums", info.checksums)
+            .with("placed_rows", info.placed_rows)
             .with("sections", info.sections.iter().map(section).collect::<Vec<_>>())
             .with("direct", direct)
             .with("source", self.source())
@@ -213,6 +214,10 @@ impl<'a> Facts<'a> {
         }
         lines.push(("tokens", self.tokens()));
         lines.push(("tokenizer", yes_or_no(info.tokenizer)));
+        if info.placed_rows > 0 {
+            let placed = format!("{} rows lie first, in an order of their own", info.placed_rows);
+            lines.push(("order", placed));
+        }
         lines.push(("checksums", yes_or_no(info.checksums)));
         lines.extend(self.direct.map(|direct| ("direct", told(direct))));
         lines

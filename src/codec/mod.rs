@@ -1,6 +1,7 @@
 //! How one row's bytes become numbers.
 
 mod blocks;
+mod dot;
 mod encoding;
 mod float8;
 mod kernels;
@@ -12,6 +13,7 @@ mod sum;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use dot::{GROUP as ROWS_AT_ONCE, Multiplier};
 pub(crate) use encoding::Encoding;
 pub use encoding::{Codec, ScaleType, Scaling};
 pub(crate) use kernels::{Kernels, prefetch, stream_fence};
@@ -19,7 +21,7 @@ pub(crate) use plain::{count_non_finite, stream};
 pub use quantize::Loss;
 pub(crate) use quantize::{LossSum, Quantizer};
 pub(crate) use runs::DecodeRun;
-pub(crate) use sum::{GROUP, Join};
+pub(crate) use sum::{GROUP, Group, Join};
 
 use crate::dtype::Element;
 
@@ -101,9 +103,8 @@ impl<O: Element> Decoder<O> {
     }
 }
 
-/// Joins at most [`GROUP`] rows, in order, to the accumulators. With [`Join::AddWeighted`]
-/// there is a weight for each row.
-pub(crate) type JoinRows = fn(Recipe, Join, &[RowParts<'_>], &[f32], &mut [f32]);
+/// Joins at most [`GROUP`] rows, in order, to the accumulators.
+pub(crate) type JoinRows = fn(Recipe, Join, Group<'_>, &mut [f32]);
 
 /// What joins the rows of a table into one, chosen once for many rows.
 #[derive(Clone, Copy)]
@@ -124,13 +125,7 @@ impl Joiner {
 
     /// Joins at most [`GROUP`] rows, in order, to the accumulators.
     #[inline]
-    pub(crate) fn join(
-        &self,
-        join: Join,
-        rows: &[RowParts<'_>],
-        weights: &[f32],
-        sums: &mut [f32],
-    ) {
-        (self.join)(self.recipe, join, rows, weights, sums);
+    pub(crate) fn join(&self, join: Join, group: Group<'_>, sums: &mut [f32]) {
+        (self.join)(self.recipe, join, group, sums);
     }
 }

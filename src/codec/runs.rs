@@ -3,13 +3,16 @@
 
 use half::{bf16, f16};
 
-use super::sum::{Join, join_values};
+use super::sum::{Group, Join, join_values};
 use super::{Encoding, Recipe, RowParts, blocks, plain, scaled};
-use crate::codec::kernels::Kernels;
+use crate::codec::kernels::{Kernels, prefetch};
 use crate::dtype::{DType, Element};
 
 /// The elements of a run: whole blocks of every codec.
 pub(super) const RUN: usize = 256;
+
+/// The cache lines of a row that are asked for ahead: decoding takes longer than reading.
+const LINES: usize = 4;
 
 /// Decodes elements of one row to `f32`: as many as the output holds, from an index on that is
 /// a multiple of [`RUN`].
@@ -50,19 +53,14 @@ pub(super) fn decode<O: Element>(recipe: Recipe, row: RowParts<'_>, out: &mut [O
 }
 
 /// Joins rows, run by run and one after the other.
-pub(super) fn join(
-    recipe: Recipe,
-    join: Join,
-    rows: &[RowParts<'_>],
-    weights: &[f32],
-    sums: &mut [f32],
-) {
+pub(super) fn join(recipe: Recipe, join: Join, group: Group<'_>, sums: &mut [f32]) {
+    group.coming.iter().for_each(|row| prefetch(row, LINES));
     let mut buffer = [0.0; RUN];
     for (start, sums) in (0..).step_by(RUN).zip(sums.chunks_mut(RUN)) {
-        for (index, row) in rows.iter().enumerate() {
+        for (index, row) in group.rows.iter().enumerate() {
             let run = &mut buffer[..sums.len()];
             (recipe.run)(recipe.encoding, *row, start, run);
-            join_values(join, run, weights.get(index).copied(), sums);
+            join_values(join, run, group.weights.get(index).copied(), sums);
         }
     }
 }

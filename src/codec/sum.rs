@@ -12,6 +12,18 @@ use crate::dtype::{DType, Element};
 /// more cache lines are on their way, and accumulators are loaded and stored once.
 pub(crate) const GROUP: usize = 8;
 
+/// Rows that are joined in one call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Group<'a> {
+    /// At most [`GROUP`] rows.
+    pub(crate) rows: &'a [RowParts<'a>],
+    /// With [`Join::AddWeighted`], the weight of each row.
+    pub(crate) weights: &'a [f32],
+    /// Rows that will be joined soon. A kernel may ask for them line by line while it works: asked
+    /// for at once they are in each other's way, and rows of 3 KiB took twice as long.
+    pub(crate) coming: &'a [&'a [u8]],
+}
+
 /// How a row joins those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Join {
@@ -47,18 +59,12 @@ pub(super) fn joiner(dtype: DType, kernels: Kernels) -> JoinRows {
 }
 
 /// The oracle: one row after the other, one element after the other.
-pub(super) fn join_rows<S: Element>(
-    _: Recipe,
-    join: Join,
-    rows: &[RowParts<'_>],
-    weights: &[f32],
-    sums: &mut [f32],
-) {
-    for (index, row) in rows.iter().enumerate() {
+pub(super) fn join_rows<S: Element>(_: Recipe, join: Join, group: Group<'_>, sums: &mut [f32]) {
+    for (index, row) in group.rows.iter().enumerate() {
         match join {
             Join::Add => each::<S>(row.values, sums, |sum, value| *sum += value),
             Join::AddWeighted => {
-                let weight = weights[index];
+                let weight = group.weights[index];
                 each::<S>(row.values, sums, |sum, value| *sum += value * weight);
             }
             Join::Max => each::<S>(row.values, sums, |sum, value| {

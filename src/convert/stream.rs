@@ -213,8 +213,9 @@ impl Stream<'_> {
         let stored = recoding.encoding.dtype;
         writer
             .set_metadata(about.metadata(tally.rows, loss.as_ref().map(|loss| (stored, loss))))?;
-        let written =
-            writer.finish().map_err(|error| placed(error, &*stream, from, form.format))?;
+        let written = writer.finish_after(|twins| {
+            if are_ids { Ok(()) } else { refuse_twins(twins, &*stream, from, form.format) }
+        })?;
         let non_finite = is_text(&form).then_some(non_finite);
         Ok(Written { loss, duplicates: dropped, non_finite, ..written })
     }

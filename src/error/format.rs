@@ -347,6 +347,14 @@ pub enum FormatError {
         /// The bucket or entry.
         at: u64,
     },
+    /// The row order breaks one of its rules.
+    #[error("the row order is damaged: {rule} (at {at}); copy the file again")]
+    RowOrder {
+        /// The rule it breaks.
+        rule: &'static str,
+        /// The id, or the number of the placed row.
+        at: u64,
+    },
     /// The metadata is not one JSON object.
     #[error("the metadata is not one JSON object: {reason}")]
     Metadata {

@@ -3,24 +3,15 @@
 use super::output::Out;
 use super::pieces::{Progress, each_piece};
 use super::run::Job;
-use crate::dtype::DType;
 use crate::error::Result;
+use crate::source::NpyHeader;
 
 fn head(job: &Job<'_>) -> Vec<u8> {
     let rows = job.rows.end - job.rows.start;
-    let descr = match job.dtype {
-        DType::I8 => "|i1".to_owned(),
-        DType::U8 => "|u1".to_owned(),
-        float => format!("<f{}", float.block_bytes()),
-    };
-    let dim = job.table.dim();
-    let mut header =
-        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
-    let length = (10 + header.len() + 1).next_multiple_of(64) - 10;
-    header.extend(std::iter::repeat_n(' ', length - 1 - header.len()));
-    header.push('\n');
-    let length = u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes();
-    [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes()].concat()
+    let mut head = Vec::new();
+    // Writing to a vector cannot fail.
+    let _ = NpyHeader::of_rows(job.dtype, rows, job.table.dim() as u64).write_to(&mut head);
+    head
 }
 
 /// The bytes of the whole file.

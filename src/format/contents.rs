@@ -10,6 +10,7 @@ use crate::checks::{BlockSums, CheckPlan, SectionCheck, seed_of};
 use crate::codec::Codec;
 use crate::error::{Error, FormatError, Result};
 use crate::layout::{Extent, Layout, Part, Plane};
+use crate::order::OrderShape;
 use crate::storage::{StoredFile, Stretch};
 use crate::tokens::TokenParts;
 
@@ -33,6 +34,13 @@ pub(crate) fn token_parts(header: &Header) -> Option<TokenParts> {
         presence: stretch(SectionKind::TokenPresence)?,
         index: stretch(SectionKind::TokenIndex)?,
     })
+}
+
+/// Where the order of the rows lies, and its shape, if they have one of their own.
+pub(crate) fn row_order(header: &Header) -> Option<(Stretch, OrderShape)> {
+    let (_, section) = header.section(SectionKind::RowOrder)?;
+    let shape = OrderShape::of_section(header.vocab, section.bytes).ok()?;
+    Some((section.stretch(), shape))
 }
 
 /// What `verify` can check.

@@ -104,7 +104,7 @@ impl Header {
             return Err(FormatError::FileBytes { expected, found: file_bytes });
         }
         let mut header = parse_rows(page)?;
-        header.sections = parse_directory(page, header.rows_end(), header.checksums)?;
+        header.sections = parse_directory(page, header.vocab, header.rows_end(), header.checksums)?;
         let end = header.sections.last().map_or(header.rows_end(), |last| last.stretch().end());
         let found = align_up(end).unwrap_or(u64::MAX);
         let expected = file_bytes - TRAILER_BYTES as u64;
@@ -201,6 +201,7 @@ fn parse_checksums(page: &[u8; HEADER_BYTES]) -> Result<bool, FormatError> {
 
 fn parse_directory(
     page: &[u8; HEADER_BYTES],
+    vocab: u64,
     rows_end: u64,
     checksums: bool,
 ) -> Result<Vec<Section>, FormatError> {
@@ -214,7 +215,7 @@ fn parse_directory(
         let offset = (field::SECTIONS.offset + used + at) as u64;
         return Err(FormatError::Reserved { offset });
     }
-    parse_sections(&directory[..used], rows_end, checksums)
+    parse_sections(&directory[..used], vocab, rows_end, checksums)
 }
 
 fn check_zero(page: &[u8; HEADER_BYTES], reserved: Field) -> Result<(), FormatError> {

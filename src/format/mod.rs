@@ -21,7 +21,7 @@ pub use field::{FIELDS, Field, HEADER_BYTES, MAGIC, ROWS_OFFSET, SECTION_BYTES, 
 pub use header::{VERSION_MAJOR, VERSION_MINOR};
 pub use section::SECTION_KINDS;
 
-pub(crate) use contents::{check_plan, layout, read_header, token_parts};
+pub(crate) use contents::{check_plan, layout, read_header, row_order, token_parts};
 pub(crate) use header::Header;
 pub(crate) use rows::RowForm;
 pub(crate) use section::{LONGEST_METADATA, LONGEST_TOKENIZER, Section, SectionKind, align_up};

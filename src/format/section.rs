@@ -5,6 +5,7 @@ use byteorder::{ByteOrder, LittleEndian};
 use super::field::{ROWS_OFFSET, SECTION_ALIGNMENT, SECTION_BYTES};
 use crate::checks::BLOCK_BYTES;
 use crate::error::FormatError;
+use crate::order::OrderShape;
 use crate::storage::Stretch;
 
 /// What a section holds, by the code that the directory records.
@@ -17,6 +18,7 @@ pub(crate) enum SectionKind {
     TokenIndex = 4,
     Tokenizer = 5,
     Metadata = 6,
+    RowOrder = 7,
     BlockSums = 9,
 }
 
@@ -34,13 +36,10 @@ pub const SECTION_KINDS: [(u32, &str, bool); 9] = [
     (4, "token_index", false),
     (5, "tokenizer", false),
     (6, "metadata", false),
-    (ROW_ORDER, "row_order", true),
+    (7, "row_order", true),
     (8, "norms", false),
     (9, "block_sums", false),
 ];
-
-/// Tables laid out by use: defined, and not read yet, so refused as critical sections are.
-const ROW_ORDER: u32 = 7;
 
 /// The longest metadata, in bytes.
 pub(crate) const LONGEST_METADATA: u64 = 1 << 20;
@@ -74,6 +73,8 @@ impl Section {
 
     pub(super) fn encode(&self, entry: &mut [u8]) {
         LittleEndian::write_u32(&mut entry[0..4], self.kind);
+        let critical = SECTION_KINDS.iter().any(|known| known.0 == self.kind && known.2);
+        LittleEndian::write_u32(&mut entry[4..8], u32::from(critical) * CRITICAL);
         LittleEndian::write_u64(&mut entry[8..16], self.offset);
         LittleEndian::write_u64(&mut entry[16..24], self.bytes);
         LittleEndian::write_u64(&mut entry[24..32], self.sum);
@@ -84,6 +85,7 @@ impl Section {
 /// without the sections themselves. `rows_end` is where the rows end.
 pub(super) fn parse_sections(
     entries: &[u8],
+    vocab: u64,
     rows_end: u64,
     checksums: bool,
 ) -> Result<Vec<Section>, FormatError> {
@@ -114,6 +116,7 @@ pub(super) fn parse_sections(
     }
     check_texts(&sections)?;
     check_tokens(&sections)?;
+    check_row_order(&sections, vocab)?;
     check_block_sums(&sections, checksums)?;
     Ok(sections)
 }
@@ -130,7 +133,6 @@ fn check_flags(index: u32, kind: u32, flags: u32) -> Result<(), FormatError> {
                 found: flags,
             })
         }
-        Some(_) if kind == ROW_ORDER => Err(FormatError::SectionCritical { index, kind }),
         None if flags & CRITICAL != 0 => Err(FormatError::SectionCritical { index, kind }),
         None if flags != 0 => Err(FormatError::SectionFlags { index, expected: 0, found: flags }),
         _ => Ok(()),
@@ -187,6 +189,13 @@ fn check_tokens(sections: &[Section]) -> Result<(), FormatError> {
     Ok(())
 }
 
+fn check_row_order(sections: &[Section], vocab: u64) -> Result<(), FormatError> {
+    let Some((index, section)) = find(sections, SectionKind::RowOrder) else { return Ok(()) };
+    OrderShape::of_section(vocab, section.bytes)
+        .map(|_| ())
+        .map_err(|rule| FormatError::SectionRule { index, kind: section.kind, rule })
+}
+
 fn check_block_sums(sections: &[Section], checksums: bool) -> Result<(), FormatError> {
     let kind = SectionKind::BlockSums.code();
     match (find(sections, SectionKind::BlockSums), checksums) {
@@ -237,7 +246,7 @@ mod tests {
                 let section = Section { kind: kind.code(), offset: ROWS_OFFSET, bytes, sum: 0 };
                 let mut entry = [0; SECTION_BYTES];
                 section.encode(&mut entry);
-                parse_sections(&entry, ROWS_OFFSET, false)
+                parse_sections(&entry, 0, ROWS_OFFSET, false)
             };
             assert!(parse(most).is_ok());
             let refused = parse(most + 1);

@@ -5,8 +5,10 @@ use std::ops::Range;
 use super::ids::{Id, check_ids, check_ids_but};
 use super::into::check_output;
 use super::options::{BagOptions, kernels};
+use super::places::PADDING;
+use super::pool::Crew;
 use super::rows::{BatchRows, ResidentRows, View};
-use crate::codec::{GROUP, Join, Joiner, RowParts};
+use crate::codec::{GROUP, Group, Join, Joiner, RowParts};
 use crate::error::{Error, Result};
 use crate::table::Table;
 
@@ -35,10 +37,6 @@ pub enum Pooling {
     Max,
 }
 
-/// The cache lines of a row that are asked for ahead. More than for a copy: rows are read
-/// several at a time, which is more places than the CPU follows by itself.
-const PREFETCH_LINES: usize = 4;
-
 /// What one thread does of a call: all but the bags and the output.
 struct Bags<'a, I, B> {
     vocab: u64,
@@ -50,6 +48,14 @@ struct Bags<'a, I, B> {
     join: Join,
     joiner: Joiner,
     stride: usize,
+}
+
+impl<'a, I, B> Bags<'a, I, B> {
+    /// The same of other ids.
+    fn with_ids<J>(&self, ids: &'a [J], padding: Option<u64>) -> Bags<'a, J, B> {
+        let Bags { vocab, offsets, weights, pooling, join, joiner, stride, .. } = *self;
+        Bags { vocab, ids, offsets, weights, padding, pooling, join, joiner, stride }
+    }
 }
 
 impl Table {
@@ -143,13 +149,31 @@ impl Table {
             joiner: Joiner::of(self.encoding(), kernels(options.portable)),
             stride,
         };
+        match self.places_of(ids, options.padding, crew)? {
+            None => self.pool_checked(&work, crew, out),
+            Some(places) => {
+                let padding = options.padding.map(|_| PADDING);
+                self.pool_checked(&work.with_ids(&places, padding), crew, out)
+            }
+        }
+    }
+
+    /// Pools checked bags by one thread or several.
+    fn pool_checked<I: Id, B: Id>(
+        &self,
+        work: &Bags<'_, I, B>,
+        crew: Crew,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let Bags { ids, offsets, stride, .. } = *work;
+        let bags = offsets.len() - 1;
         let read = (ids.len() as u64).saturating_mul(self.row_bytes());
         let bytes = usize::try_from(read).unwrap_or(usize::MAX).max(size_of_val(out));
         if bags < 2 || !crew.pays_for(bytes)? {
-            return self.pool_bags(&work, 0..bags, out);
+            return self.pool_bags(work, 0..bags, out);
         }
         let parts = divide(offsets, self.parts(crew, bytes), stride, out);
-        crew.work(parts, |(bags, out)| self.pool_bags(&work, bags, out))
+        crew.work(parts, |(bags, out)| self.pool_bags(work, bags, out))
     }
 
     /// Pools the rows of checked bags, in order, on this thread.
@@ -257,6 +281,7 @@ impl OpenBag<'_> {
     ) -> Result<()> {
         let ahead = rows.ahead();
         let mut group = [RowParts::of(&[]); GROUP];
+        let mut coming = [&[][..]; GROUP];
         let mut weights = [0.0; GROUP];
         let mut filled = 0;
         for position in range {
@@ -264,9 +289,8 @@ impl OpenBag<'_> {
             if work.padding == Some(id) {
                 continue;
             }
-            if let Some(id) = work.ids.get(position + ahead) {
-                rows.ask(id.row(), PREFETCH_LINES);
-            }
+            let later = work.ids.get(position + ahead);
+            coming[filled] = later.map_or(&[][..], |id| rows.coming(id.row()));
             let vocab = work.vocab;
             group[filled] = rows.row(position - start, id).ok_or(Error::RowOutOfRange {
                 id: id.into(),
@@ -279,11 +303,17 @@ impl OpenBag<'_> {
             filled += 1;
             self.count += 1;
             if filled == GROUP {
-                work.joiner.join(work.join, &group, &weights, self.sums);
+                let group = Group { rows: &group, weights: &weights, coming: &coming };
+                work.joiner.join(work.join, group, self.sums);
                 filled = 0;
             }
         }
-        work.joiner.join(work.join, &group[..filled], &weights[..filled], self.sums);
+        let group = Group {
+            rows: &group[..filled],
+            weights: &weights[..filled],
+            coming: &coming[..filled],
+        };
+        work.joiner.join(work.join, group, self.sums);
         Ok(())
     }
 

@@ -54,7 +54,11 @@ impl BatchRows for DirectWindow<'_> {
         (!short).then_some(parts)
     }
 
-    fn ask(&self, _id: u64, _lines: usize) {}
+    fn ask(&self, _id: u64) {}
+
+    fn coming(&self, _id: u64) -> &[u8] {
+        &[]
+    }
 
     fn ahead(&self) -> usize {
         0

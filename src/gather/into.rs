@@ -172,13 +172,29 @@ impl Table {
         ids: &[I],
         out: &mut [O],
         options: &GatherOptions,
-        mut copying: Copying<O>,
+        copying: Copying<O>,
         streaming: Option<Decoder<O>>,
     ) -> Result<()> {
         check_ids(ids, self.vocab())?;
         let Copying { row, stride, .. } = copying;
         check_output(ids.len(), out.len(), row, stride, options.row_stride.is_some())?;
         let crew = self.crew(options.threads)?;
+        match self.places_of(ids, None, crew)? {
+            Some(places) => self.gather_checked(&places, out, crew, copying, streaming),
+            None => self.gather_checked(ids, out, crew, copying, streaming),
+        }
+    }
+
+    /// Copies rows by one thread or several.
+    fn gather_checked<I: Id, O: bytemuck::Pod + Send>(
+        &self,
+        ids: &[I],
+        out: &mut [O],
+        crew: Crew,
+        mut copying: Copying<O>,
+        streaming: Option<Decoder<O>>,
+    ) -> Result<()> {
+        let Copying { row, stride, .. } = copying;
         let bytes = size_of_val(out);
         if ids.len() < 2 || !crew.pays_for(bytes)? {
             return self.gather_part(ids, out, copying);

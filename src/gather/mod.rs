@@ -9,6 +9,9 @@ mod direct;
 mod ids;
 mod into;
 mod options;
+mod outputs;
+mod places;
+mod placing;
 mod plan;
 mod pool;
 mod prefetch;
@@ -18,7 +21,9 @@ mod window;
 
 pub use bag::Pooling;
 pub use ids::Id;
+pub(crate) use options::kernels;
 pub use options::{BagOptions, GatherOptions};
-pub(crate) use pool::Crew;
+pub use outputs::{Outputs, Recycled};
+pub(crate) use pool::{Crew, lock};
 #[cfg(feature = "import")]
 pub(crate) use pool::{pool_of, threads};

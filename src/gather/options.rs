@@ -120,6 +120,6 @@ impl BagOptions {
 }
 
 /// The kernels for a call: the process's, or the portable ones.
-pub(super) fn kernels(portable: bool) -> Kernels {
+pub(crate) fn kernels(portable: bool) -> Kernels {
     if portable { Kernels::Portable } else { Kernels::of_process() }
 }

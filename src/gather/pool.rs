@@ -8,12 +8,13 @@
 use std::cell::Cell;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::placing::Placing;
 use crate::error::{Error, Result};
 
 struct Node {
@@ -24,6 +25,9 @@ struct Node {
     awake: AtomicUsize,
     /// When the last call that could have used them ended or began, in [`nanos`].
     called: AtomicU64,
+    /// The calls that are being worked on.
+    calls: AtomicUsize,
+    placing: Arc<Placing>,
     next: OnceLock<&'static Node>,
 }
 
@@ -94,6 +98,7 @@ impl Crew {
         let now = nanos();
         let spin = u64::try_from(self.spin.as_nanos()).unwrap_or(u64::MAX);
         if now.saturating_sub(node.called.swap(now, Ordering::Relaxed)) < spin {
+            node.placing.keep_away();
             node.pool.spawn_broadcast(move |_| stay_awake(node, self.spin));
         }
         Ok(false)
@@ -129,6 +134,10 @@ impl Crew {
             }
         };
         let running = AtomicUsize::new(helpers);
+        // Where several threads call at a time they need no help to fill the cores.
+        if node.calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            node.placing.keep_away();
+        }
         let (run, running) = (&run, &running);
         node.pool.in_place_scope(|scope| {
             for _ in 0..helpers {
@@ -155,6 +164,7 @@ impl Crew {
                 std::hint::spin_loop();
             }
         });
+        node.calls.fetch_sub(1, Ordering::Relaxed);
         node.called.store(nanos(), Ordering::Relaxed);
         match lock(&failed).take() {
             Some((_, error)) => Err(error),
@@ -193,7 +203,7 @@ fn nanos() -> u64 {
 }
 
 /// Locks what no holder leaves half changed, so that a panic elsewhere does not matter.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -229,13 +239,24 @@ fn node(threads: usize) -> Result<&'static Node> {
 }
 
 fn build(process: u32, threads: usize) -> Result<Node> {
+    let placing = Arc::new(Placing::new(threads));
+    let of_helpers = Arc::clone(&placing);
     let pool = ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|index| format!("embmap-{index}"))
+        .start_handler(move |_| of_helpers.join())
         .build()
         .map_err(|error| Error::Threads { threads, reason: error.to_string() })?;
-    let (awake, called) = (AtomicUsize::new(0), AtomicU64::new(0));
-    Ok(Node { process, threads, pool, awake, called, next: OnceLock::new() })
+    Ok(Node {
+        process,
+        threads,
+        pool,
+        awake: AtomicUsize::new(0),
+        called: AtomicU64::new(0),
+        calls: AtomicUsize::new(0),
+        placing,
+        next: OnceLock::new(),
+    })
 }
 
 #[cfg(test)]

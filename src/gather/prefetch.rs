@@ -33,8 +33,16 @@ impl Table {
         if matches!(self.access, Access::Memory | Access::Direct) {
             return Ok(());
         }
+        if let Some(places) = self.places_of(ids, None, self.crew(None)?)? {
+            self.ask_for_all(&places);
+        } else {
+            self.ask_for_all(ids);
+        }
+        Ok(())
+    }
+
+    fn ask_for_all<I: Id>(&self, ids: &[I]) {
         let mut ahead = ReadAhead::new();
         ids.chunks(self.window_rows()).for_each(|ids| self.ask_for(ids, &mut ahead));
-        Ok(())
     }
 }

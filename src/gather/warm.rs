@@ -8,10 +8,6 @@ use crate::codec::{Decoder, stream_fence};
 use crate::error::Result;
 use crate::table::Table;
 
-/// The cache lines of a row that are asked for ahead: the CPU follows by itself from there, and
-/// more were slower for rows of 512 bytes.
-const PREFETCH_LINES: usize = 2;
-
 /// How rows come into an output.
 pub(super) struct Copying<O> {
     /// The output elements that a row fills.
@@ -78,7 +74,7 @@ impl Table {
         let ahead = rows.ahead();
         let ask = |position: usize| {
             if let Some(id) = ids.get(position) {
-                rows.ask(id.row(), PREFETCH_LINES);
+                rows.ask(id.row());
             }
         };
         range.clone().take(ahead).for_each(ask);

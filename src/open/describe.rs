@@ -6,12 +6,14 @@ use std::sync::OnceLock;
 use super::SPIN;
 use crate::checks::CheckPlan;
 use crate::error::{Error, Result};
-use crate::format::{SectionKind, VERSION_MAJOR, check_plan, layout, read_header, token_parts};
+use crate::format::{
+    SectionKind, VERSION_MAJOR, check_plan, layout, read_header, row_order, token_parts,
+};
 use crate::layout::LARGEST_DIM;
 use crate::source::{FoundTable, Vocabulary};
 use crate::storage::StoredFile;
 use crate::table::{
-    Access, Patience, SectionInfo, Table, TableInfo, Temperature, TextSource, TokenSource,
+    Access, Patience, RowOrder, SectionInfo, Table, TableInfo, Temperature, TextSource, TokenSource,
 };
 use crate::tokens::{TokenParts, encode_tokens};
 
@@ -31,10 +33,12 @@ pub(super) fn from_emb(file: StoredFile) -> Result<Table> {
     let tokenizer = text(SectionKind::Tokenizer);
     Ok(Table {
         layout: layout(&header, file.path())?,
+        order: row_order(&header).map(|(section, shape)| RowOrder::new(section, shape)),
         dtype: header.form.dtype,
         codec: header.form.codec,
         tokens: token_parts(&header).map_or(TokenSource::Nothing, TokenSource::Sections),
         metadata: text(SectionKind::Metadata),
+        norms: None,
         checks: check_plan(&header),
         access: Access::Read,
         direct: None,
@@ -55,6 +59,7 @@ pub(super) fn from_emb(file: StoredFile) -> Result<Table> {
             biases: None,
             file_id: Some(header.file_id),
             checksums: header.checksums,
+            placed_rows: row_order(&header).map_or(0, |(_, shape)| shape.placed()),
             sections: sections.collect(),
             tokens_from: None,
             tokenizer: matches!(tokenizer, TextSource::Section(..)),
@@ -81,7 +86,9 @@ pub(super) fn from_source(found: FoundTable, path: &Path) -> Result<Table> {
         dtype: found.dtype,
         codec: found.codec,
         layout: found.layout,
+        order: None,
         metadata: TextSource::Nothing,
+        norms: None,
         checks: CheckPlan::default(),
         access: Access::Read,
         direct: None,
@@ -102,6 +109,7 @@ pub(super) fn from_source(found: FoundTable, path: &Path) -> Result<Table> {
             biases: found.biases,
             file_id: None,
             checksums: false,
+            placed_rows: 0,
             sections: Vec::new(),
             tokens_from: found.tokens.clone(),
             tokenizer: found.tokenizer.is_some(),

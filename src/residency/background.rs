@@ -55,7 +55,8 @@ impl Table {
     /// ```
     pub fn warm_in_background(self: &Arc<Self>, rows: impl RangeBounds<u64>) -> Result<Warming> {
         let (start, end) = self.row_range(&rows)?;
-        let total_bytes = self.stretches(start, end).map(|(_, stretch)| stretch.bytes).sum();
+        let bytes = self.stretches(start, end).map(|found| found.map(|(_, stretch)| stretch.bytes));
+        let total_bytes = bytes.sum::<Result<u64>>()?;
         let shared = Arc::new(Shared::default());
         let (table, told) = (Arc::clone(self), Arc::clone(&shared));
         let thread = std::thread::Builder::new()

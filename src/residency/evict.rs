@@ -54,6 +54,9 @@ impl Table {
 
     fn evict_once(&self) -> Result<Residency> {
         self.files.iter().try_for_each(StoredFile::evict)?;
+        if let Some(order) = &self.order {
+            order.forget();
+        }
         self.residency()
     }
 }

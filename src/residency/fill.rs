@@ -1,11 +1,11 @@
 //! Bringing rows into memory, and letting them go.
 
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
 
 use crate::error::Result;
 use crate::layout::Plane;
 use crate::storage::{StoredFile, Stretch};
-use crate::table::{Access, Table};
+use crate::table::{Access, Run, Table};
 
 impl Table {
     /// Reads rows into the page cache, in the order of the file: the fastest way to make a
@@ -61,8 +61,10 @@ impl Table {
         if matches!(self.access, Access::Memory | Access::Direct) {
             return Ok(());
         }
-        let mut stretches = self.stretches(start, end);
-        stretches.try_for_each(|(file, stretch)| file.prefault(stretch.offset, stretch.end()))
+        self.stretches(start, end).try_for_each(|found| {
+            let (file, stretch) = found?;
+            file.prefault(stretch.offset, stretch.end())
+        })
     }
 
     /// Takes the table's rows out of this process's resident set. The page cache keeps them,
@@ -96,7 +98,8 @@ impl Table {
         if matches!(self.access, Access::Memory | Access::Direct) {
             return Ok(());
         }
-        for (file, stretch) in self.stretches(start, end) {
+        for found in self.stretches(start, end) {
+            let (file, stretch) = found?;
             if !file.fill(stretch.offset, stretch.end(), &mut go_on)? {
                 return Ok(());
             }
@@ -109,25 +112,48 @@ impl Table {
         Ok(())
     }
 
-    /// The bytes of the rows from `start` to `end`, run by run.
+    /// The bytes of the rows from `start` to `end`, run by run, in no order.
     pub(super) fn stretches(
         &self,
         start: u64,
         end: u64,
-    ) -> impl Iterator<Item = (&StoredFile, Stretch)> {
-        let planes = self.layout.planes();
-        planes
-            .flat_map(move |plane| self.plane_stretches(plane, start, end))
-            .map(|(_, file, stretch)| (file, stretch))
+    ) -> impl Iterator<Item = Result<(&StoredFile, Stretch)>> {
+        let all = (start, end) == (0, self.vocab());
+        let whole = all.then_some(Run { first_id: 0, first_place: 0, rows: end });
+        let parts = (!all).then(move || self.layout.planes());
+        let of_whole = whole.into_iter().flat_map(move |run| {
+            self.layout.planes().flat_map(move |plane| self.run_stretches(plane, run)).map(Ok)
+        });
+        let of_parts = parts
+            .into_iter()
+            .flatten()
+            .flat_map(move |plane| self.plane_stretches(plane, start..end));
+        of_whole.chain(of_parts).map(|found| found.map(|(_, file, stretch)| (file, stretch)))
     }
 
-    /// The same of one plane, each run with the id of its first row.
+    /// The bytes of rows of one plane, run by run, each with the id of its first row.
     pub(super) fn plane_stretches(
         &self,
         plane: &Plane,
-        start: u64,
-        end: u64,
+        rows: Range<u64>,
+    ) -> impl Iterator<Item = Result<(u64, &StoredFile, Stretch)>> {
+        self.runs(rows).flat_map(move |run| {
+            let (run, failed) = match run {
+                Ok(run) => (Some(run), None),
+                Err(error) => (None, Some(Err(error))),
+            };
+            let found = run.into_iter().flat_map(|run| self.run_stretches(plane, run));
+            found.map(Ok).chain(failed)
+        })
+    }
+
+    /// Where the rows of a run lie in one plane.
+    fn run_stretches(
+        &self,
+        plane: &Plane,
+        run: Run,
     ) -> impl Iterator<Item = (u64, &StoredFile, Stretch)> {
+        let (start, end) = (run.first_place, run.first_place + run.rows);
         plane.extents().iter().filter_map(move |extent| {
             let first = start.max(extent.first);
             let last = end.min(extent.first + extent.rows).checked_sub(1)?;
@@ -136,7 +162,8 @@ impl Table {
             }
             let offset = extent.offset + (first - extent.first) * plane.row_stride();
             let bytes = (last - first) * plane.row_stride() + plane.row_bytes();
-            Some((first, &self.files[extent.file], Stretch { offset, bytes }))
+            let first_id = run.first_id + (first - start);
+            Some((first_id, &self.files[extent.file], Stretch { offset, bytes }))
         })
     }
 

@@ -47,12 +47,14 @@ impl Table {
         let vocab = rows.end - rows.start;
         Ok(Table {
             files,
+            order: None,
             layout: Layout { vocab, dim: *dim, values, value_bytes: *value_bytes, scales, biases },
             dtype: self.dtype,
             codec: self.codec,
             tokens: TokenSource::Nothing,
             tokenizer: TextSource::Nothing,
             metadata: TextSource::Nothing,
+            norms: None,
             checks: CheckPlan::default(),
             access: Access::Memory,
             threads: self.threads,
@@ -64,6 +66,7 @@ impl Table {
             info: TableInfo {
                 file_id: None,
                 checksums: false,
+                placed_rows: 0,
                 sections: Vec::new(),
                 tokens_from: None,
                 tokenizer: false,
@@ -85,7 +88,8 @@ impl Table {
         let count = rows.end - rows.start;
         let bytes = count.checked_mul(stride).ok_or_else(out_of_memory)?;
         let copy_rows = |copy: &mut [u8]| {
-            for (first, source, stretch) in self.plane_stretches(plane, rows.start, rows.end) {
+            for found in self.plane_stretches(plane, rows.clone()) {
+                let (first, source, stretch) = found?;
                 let at = |offset: u64| {
                     let bytes = (first - rows.start) * stride + (offset - stretch.offset);
                     usize::try_from(bytes).unwrap_or(usize::MAX)

@@ -39,7 +39,8 @@ impl Table {
     /// ```
     pub fn residency(&self) -> Result<Residency> {
         let (mut total_bytes, mut cached_bytes) = (0, Some(0));
-        for (file, stretch) in self.stretches(0, self.vocab()) {
+        for found in self.stretches(0, self.vocab()) {
+            let (file, stretch) = found?;
             total_bytes += stretch.bytes;
             let cached = if self.access == Access::Memory {
                 Some(stretch.bytes)

@@ -204,6 +204,11 @@ impl StoredFile {
         !matches!(self.resident, Resident::Nothing)
     }
 
+    /// True where the bytes are a copy of our own.
+    pub(super) fn is_owned(&self) -> bool {
+        matches!(self.resident, Resident::Heap { .. })
+    }
+
     /// Bytes in memory, or `None` where they are not.
     #[inline]
     pub(crate) fn slice(&self, offset: u64, length: usize) -> Option<&[u8]> {

@@ -70,20 +70,12 @@ fn blocks(start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
 mod system {
     use std::num::NonZero;
 
-    use memmap2::UncheckedAdvice;
-
     use super::StoredFile;
 
     /// Drops pages from this process's page tables and from the page cache, as far as nobody
     /// else has them mapped. What is refused stays as it was.
     pub(super) fn drop_pages(file: &StoredFile, start: u64, end: u64) {
-        if let Some(map) = file.mapped()
-            && let (Ok(start), Ok(bytes)) = (usize::try_from(start), usize::try_from(end - start))
-        {
-            // SAFETY: the map is shared, read-only and of a file, so that what is dropped is
-            // read again, the same bytes, by the next touch: no slice of it sees a change.
-            let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, bytes) };
-        }
+        let _ = file.release_range(start, end - start);
         if let Some(descriptor) = file.descriptor() {
             let bytes = NonZero::new(end - start);
             let _ = rustix::fs::fadvise(descriptor, start, bytes, rustix::fs::Advice::DontNeed);

@@ -26,7 +26,7 @@ pub(crate) use direct::{
 pub(crate) use file::kind_of;
 pub(crate) use file::{StoredFile, Stretch};
 pub(crate) use map::MapPolicy;
-pub(crate) use output::zeros;
+pub(crate) use output::{zeros, zeros_in_large_pages};
 pub(crate) use resident::file_backed_bytes;
 pub(crate) use scan::Scan;
 pub(crate) use waits::{Waits, waited};

@@ -12,10 +12,16 @@ const LARGE: usize = 32 << 20;
 /// are written to, so nothing is written twice. In pages of 4 KiB that costs several times
 /// what a gather into them does; so large ones are asked for.
 pub(crate) fn zeros<T: Pod>(length: usize) -> Option<Vec<T>> {
-    let mut zeros = bytemuck::try_zeroed_vec(length).ok()?;
-    if size_of_val(zeros.as_slice()) >= LARGE {
-        ask_for_large_pages(bytemuck::cast_slice_mut(&mut zeros));
+    if length.saturating_mul(size_of::<T>()) >= LARGE {
+        return zeros_in_large_pages(length);
     }
+    bytemuck::try_zeroed_vec(length).ok()
+}
+
+/// The same in large pages, wherever one fits: for memory that is kept.
+pub(crate) fn zeros_in_large_pages<T: Pod>(length: usize) -> Option<Vec<T>> {
+    let mut zeros = bytemuck::try_zeroed_vec(length).ok()?;
+    ask_for_large_pages(bytemuck::cast_slice_mut(&mut zeros));
     Some(zeros)
 }
 
@@ -26,6 +32,9 @@ fn ask_for_large_pages(memory: &mut [u8]) {
     let head = memory.as_ptr().align_offset(PAGE);
     let Some(pages) = memory.get_mut(head..) else { return };
     let length = pages.len() / PAGE * PAGE;
+    if length == 0 {
+        return;
+    }
     let start = pages.as_mut_ptr().cast();
     // SAFETY: the range lies within `memory`, which is borrowed as mutable, and the advice
     // changes how the system holds those bytes, never what they are. A refusal changes

@@ -32,6 +32,22 @@ impl StoredFile {
         Ok(Some(cached))
     }
 
+    /// Bytes in memory: owned ones, or those of a map where the page cache holds all of them.
+    /// `None` where they are not, or where the system does not tell.
+    pub(crate) fn cached_slice(&self, offset: u64, bytes: u64) -> Result<Option<&[u8]>> {
+        let Some(slice) = usize::try_from(bytes).ok().and_then(|bytes| self.slice(offset, bytes))
+        else {
+            return Ok(None);
+        };
+        if self.is_owned() {
+            return Ok(Some(slice));
+        }
+        let page = page_bytes();
+        let (start, end) = (offset - offset % page, (offset + bytes).min(self.bytes()));
+        let cached = self.cached_bytes(start, end)?;
+        Ok((cached == Some(end - start)).then_some(slice))
+    }
+
     /// The bytes of the map that are in this process's page tables, or `None` where the
     /// system does not tell.
     pub(crate) fn mapped_bytes(&self) -> Result<Option<u64>> {
@@ -64,7 +80,14 @@ impl StoredFile {
 
     /// Takes the map out of this process's page tables; the page cache stays.
     pub(crate) fn release(&self) -> Result<()> {
-        system::release(self).map_err(|source| Error::io("release", self.path(), source))
+        self.release_range(0, self.bytes())
+    }
+
+    /// Takes the whole pages of a range out of this process's page tables, where the file is
+    /// mapped; the page cache stays.
+    pub(crate) fn release_range(&self, offset: u64, bytes: u64) -> Result<()> {
+        system::release(self, offset, bytes)
+            .map_err(|source| Error::io("release", self.path(), source))
     }
 }
 
@@ -227,12 +250,14 @@ mod system {
         }
     }
 
-    pub(super) fn release(file: &StoredFile) -> io::Result<()> {
+    pub(super) fn release(file: &StoredFile, start: u64, bytes: u64) -> io::Result<()> {
         let Some(map) = file.mapped() else { return Ok(()) };
+        let start = usize::try_from(start).map_err(io::Error::other)?;
+        let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
         // SAFETY: the map is shared, read-only and of a file, so that what is dropped is read
         // again, the same bytes, by the next touch: no slice of it sees a change. (A private
         // map that was written to would lose what was written.)
-        unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) }
+        unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, bytes) }
     }
 
     pub(super) fn evict(file: &StoredFile) -> io::Result<()> {
@@ -287,7 +312,7 @@ mod system {
         Ok(())
     }
 
-    pub(super) fn release(_: &StoredFile) -> io::Result<()> {
+    pub(super) fn release(_: &StoredFile, _: u64, _: u64) -> io::Result<()> {
         Ok(())
     }
 

@@ -15,7 +15,8 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// As [`encoded_row`](Table::encoded_row).
+    /// As [`encoded_row`](Table::encoded_row); [`Error::RowsOrdered`] where rows lie in an order
+    /// of their own.
     ///
     /// ```
     /// # fn main() -> Result<(), embmap::Error> {
@@ -29,6 +30,9 @@ impl Table {
     pub fn encoded_extent(&self, id: u64) -> Result<(Range<u64>, &[u8])> {
         if !self.layout.is_together() {
             return Err(Error::RowApart);
+        }
+        if self.order.is_some() {
+            return Err(Error::RowsOrdered);
         }
         let plane = &self.layout.values;
         let extents = plane.extents();

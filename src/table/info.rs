@@ -38,6 +38,8 @@ pub struct TableInfo {
     pub file_id: Option<[u8; 16]>,
     /// True where block sums are there for `verify`.
     pub checksums: bool,
+    /// The rows that lie first, in an order of their own; 0 where all lie by their ids.
+    pub placed_rows: u64,
     /// What follows the rows of an `.emb` file.
     pub sections: Vec<SectionInfo>,
     /// The file of the checkpoint that the tokens come from.

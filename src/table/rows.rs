@@ -1,24 +1,35 @@
 //! Rows as plain typed slices.
 
+use super::Places;
 use crate::dtype::Element;
 
 /// All rows of a table as typed slices, checked once. Made by [`Table::rows`](crate::Table::rows).
 ///
 /// `rows[id]` panics where `id` is not below [`len`](Rows::len), as slices do;
 /// [`get`](Rows::get) does not.
+///
+/// Where rows lie in an order of their own and that order is damaged, some ids have no row.
 #[derive(Debug, Clone)]
 pub struct Rows<'a, T> {
     /// The first id and the elements of each run of rows.
     extents: Vec<(u64, &'a [T])>,
+    order: Option<Places<'a>>,
     vocab: u64,
     dim: usize,
     stride: usize,
 }
 
 impl<'a, T: Element> Rows<'a, T> {
-    /// Rows over runs of elements: each run's first id, and its elements at the stride.
-    pub(super) fn new(extents: Vec<(u64, &'a [T])>, vocab: u64, dim: usize, stride: usize) -> Self {
-        Rows { extents, vocab, dim, stride }
+    /// Rows over runs of elements: each run's first id, or place, and its elements at the
+    /// stride.
+    pub(super) fn new(
+        extents: Vec<(u64, &'a [T])>,
+        order: Option<Places<'a>>,
+        vocab: u64,
+        dim: usize,
+        stride: usize,
+    ) -> Self {
+        Rows { extents, order, vocab, dim, stride }
     }
 
     /// The number of rows.
@@ -37,6 +48,10 @@ impl<'a, T: Element> Rows<'a, T> {
     #[inline]
     #[must_use]
     pub fn get(&self, id: u64) -> Option<&'a [T]> {
+        let id = match self.order {
+            None => id,
+            Some(order) => order.find(id)?,
+        };
         let (first, elements) = match self.extents.as_slice() {
             [only] => only,
             all => &all[all.partition_point(|(first, _)| *first <= id).checked_sub(1)?],
@@ -51,11 +66,11 @@ impl<'a, T: Element> Rows<'a, T> {
     }
 
     /// The whole table as one `[vocab, dim]` array, where its rows lie in one run without
-    /// padding.
+    /// padding, by their ids.
     #[must_use]
     pub fn as_slice(&self) -> Option<&'a [T]> {
         match self.extents.as_slice() {
-            [(_, elements)] if self.stride == self.dim => Some(elements),
+            [(_, elements)] if self.stride == self.dim && self.order.is_none() => Some(elements),
             _ => None,
         }
     }
@@ -66,11 +81,12 @@ impl<T: Element> std::ops::Index<u64> for Rows<'_, T> {
 
     /// # Panics
     ///
-    /// Where `id` is not below the number of rows.
+    /// Where `id` is not below the number of rows, or the order of the rows is damaged.
     #[inline]
     fn index(&self, id: u64) -> &[T] {
         match self.get(id) {
             Some(row) => row,
+            None if id < self.vocab => panic!("the row order is damaged: row {id} has no place"),
             None => panic!("id {id} is out of range: the table has {} rows", self.vocab),
         }
     }

@@ -3,16 +3,27 @@
 
 use std::ops::Range;
 
-use super::Table;
+use super::{Run, Table};
 use crate::error::Result;
 use crate::layout::Plane;
+use crate::storage::ReadAhead;
+
+/// The bytes between two runs of rows that are read with them, rather than in two readings.
+const GAP: u64 = 16 << 10;
+
+/// The most bytes of rows, and of what lies between them, that are read at once.
+const MOST: u64 = 4 << 20;
 
 /// A sequential reading of rows, some at a time.
+///
+/// Where rows lie in an order of their own, those of each piece are read in that order.
 ///
 /// It is a lending iterator: rows are valid until the next call.
 pub(crate) struct RowScan<'a> {
     table: &'a Table,
     rows: Range<u64>,
+    /// True where the rows are not by their ids, but as they lie.
+    lying: bool,
     /// The rows read at once.
     window: u64,
     row_bytes: usize,
@@ -30,11 +41,17 @@ pub(crate) struct ScannedRows<'a> {
 impl Table {
     /// Reads a range of rows that there are, in pieces of about `piece` bytes, at least a row.
     pub(crate) fn scan_rows(&self, rows: Range<u64>, piece: usize) -> RowScan<'_> {
+        RowScan { lying: self.order.is_none(), ..self.scan_places(rows, piece) }
+    }
+
+    /// The same of the rows at a range of places, which may be another's.
+    pub(crate) fn scan_places(&self, rows: Range<u64>, piece: usize) -> RowScan<'_> {
         let strides = self.layout.planes().map(Plane::row_stride);
         let row = strides.fold(0, u64::saturating_add).max(1);
         let window = (piece as u64 / row).clamp(1, (rows.end - rows.start).max(1));
         let row_bytes = usize::try_from(self.row_bytes()).unwrap_or(usize::MAX);
-        RowScan { table: self, rows, window, row_bytes, bytes: Vec::new(), plane: Vec::new() }
+        let (bytes, plane) = (Vec::new(), Vec::new());
+        RowScan { table: self, rows, lying: true, window, row_bytes, bytes, plane }
     }
 }
 
@@ -49,12 +66,60 @@ impl RowScan<'_> {
         self.rows.start = end;
         let count = usize::try_from(end - first).unwrap_or(usize::MAX);
         self.bytes.resize(count.saturating_mul(self.row_bytes), 0);
+        if !self.lying {
+            self.read_ordered(first..end)?;
+            return Ok(Some(ScannedRows { first, bytes: &self.bytes }));
+        }
         let mut start = 0;
         for plane in self.table.layout.planes() {
             self.read_plane(plane, first..end, start)?;
             start += usize::try_from(plane.row_bytes()).unwrap_or(usize::MAX);
         }
         Ok(Some(ScannedRows { first, bytes: &self.bytes }))
+    }
+
+    /// Reads rows that lie in an order of their own: in one plane and one extent.
+    fn read_ordered(&mut self, rows: Range<u64>) -> Result<()> {
+        let (table, row_bytes) = (self.table, self.row_bytes);
+        let plane = &table.layout.values;
+        let Some(extent) = plane.extents().first() else { return Ok(()) };
+        let stride = plane.row_stride();
+        let mut runs = table.runs(rows.clone()).collect::<Result<Vec<_>>>()?;
+        runs.sort_unstable_by_key(|run| run.first_place);
+        let offset = |place: u64| extent.offset + place * stride;
+        let end = |run: &Run| offset(run.first_place) + plane.bytes_of(run.rows);
+        if runs.len() > 1 {
+            let mut ahead = ReadAhead::new();
+            for run in &runs {
+                ahead.add(extent.file, offset(run.first_place), plane.bytes_of(run.rows));
+            }
+            ahead.start(&table.files);
+        }
+        let file = &table.files[extent.file];
+        let mut rest = runs.as_slice();
+        while let Some(first) = rest.first() {
+            let start = offset(first.first_place);
+            let near = |pair: &[Run]| {
+                offset(pair[1].first_place) - end(&pair[0]) <= GAP && end(&pair[1]) - start <= MOST
+            };
+            let count = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
+            let (together, after) = rest.split_at(count);
+            rest = after;
+            let last = together.last().unwrap_or(first);
+            let at = |offset: u64| usize::try_from(offset - start).unwrap_or(usize::MAX);
+            self.plane.resize(at(end(last)), 0);
+            file.read_at(start, &mut self.plane)?;
+            for run in together {
+                let index = usize::try_from(run.first_id - rows.start).unwrap_or(usize::MAX);
+                let lying = self.plane[at(offset(run.first_place))..].chunks(at(start + stride));
+                let count = usize::try_from(run.rows).unwrap_or(usize::MAX);
+                let own = self.bytes[index * row_bytes..].chunks_exact_mut(row_bytes);
+                for (row, lying) in own.take(count).zip(lying) {
+                    row.copy_from_slice(&lying[..row_bytes]);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads the rows of one plane, which lie in each row from the byte `start` on.

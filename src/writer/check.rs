@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::checks::{SectionSum, seed_of};
 use crate::error::{Error, FormatError, Result};
-use crate::format::{Header, read_header, token_parts};
+use crate::format::{Header, read_header, row_order, token_parts};
+use crate::order::verify_order;
 use crate::storage::{Scan, StoredFile};
 use crate::tokens::{Tokens, verify_tokens};
 
@@ -32,6 +33,9 @@ pub(super) fn check(path: &Path, written: &Header) -> Result<()> {
         if found != expected {
             return Err(damaged(FormatError::SectionSum { index, expected, found }));
         }
+    }
+    if let Some((section, shape)) = row_order(&header) {
+        verify_order(&file, section, shape)?;
     }
     match token_parts(&header) {
         Some(parts) => verify_tokens(Tokens { file: &file, parts: &parts }),

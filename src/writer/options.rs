@@ -4,13 +4,14 @@ use std::path::Path;
 
 use super::body::Body;
 
-use super::table_writer::{Shape, TableWriter};
+use super::table_writer::{Plan, Shape, TableWriter};
 
 use crate::codec::Codec;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::format::{LONGEST_METADATA, LONGEST_TOKENIZER, ROWS_OFFSET, RowForm};
 use crate::layout::LARGEST_DIM;
+use crate::order::PlacedRows;
 use crate::publish::{Operations, Temporary, fill_random};
 
 /// How much is held in memory; tests make it little.
@@ -54,6 +55,7 @@ pub struct WriteOptions {
     codec: Codec,
     table_scale: Option<Vec<u8>>,
     align: Option<u64>,
+    order: Vec<u64>,
     file_id: Option<[u8; 16]>,
     replace: bool,
     metadata: Option<String>,
@@ -79,6 +81,7 @@ impl WriteOptions {
             table_scale: None,
             vocab: None,
             align: None,
+            order: Vec::new(),
             file_id: None,
             replace: false,
             metadata: None,
@@ -170,6 +173,29 @@ impl WriteOptions {
         WriteOptions { align: Some(bytes), ..self }
     }
 
+    /// Lays the rows of some ids out first, in this order: rows that are used together, in
+    /// the same pages. The others follow by their ids.
+    ///
+    /// Rows are pushed as they lie: these first, then the others. Tokens are pushed by their ids,
+    /// as ever, and whoever reads the table finds each row under its id. The order costs 2 bits
+    /// a row in the file, and 4 bytes for each id given here.
+    ///
+    /// ```
+    /// use embmap::{DType, Table, WriteOptions};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("ordered.emb");
+    /// let mut writer = WriteOptions::new(1, DType::F32).order([3, 1]).create(&path)?;
+    /// writer.push(&[3.0f32, 1.0, 0.0, 2.0, 4.0])?;
+    /// writer.finish()?;
+    /// let table = Table::load(&path)?;
+    /// assert_eq!(table.gather::<u32, f32>(&[0, 1, 2, 3, 4])?, [0.0, 1.0, 2.0, 3.0, 4.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn order(self, ids: impl Into<Vec<u64>>) -> Self {
+        WriteOptions { order: ids.into(), ..self }
+    }
+
     /// Gives the file an id of the caller's choice; it is random otherwise.
     ///
     /// With the same id, rows and options, two files are the same byte for byte. Files that
@@ -254,8 +280,8 @@ impl WriteOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidOption`] for a `dim` of 0, an alignment or a tokenizer that cannot
-    /// be, [`Error::TooLarge`] for a size beyond 63 bits, [`Error::Exists`],
+    /// [`Error::InvalidOption`] for a `dim` of 0, an alignment, an order or a tokenizer that
+    /// cannot be, [`Error::TooLarge`] for a size beyond 63 bits, [`Error::Exists`],
     /// [`Error::Destination`] for a symbolic link or whatever else is not a regular file,
     /// and [`Error::Io`] where the directory, the file or its space cannot be had.
     pub fn create(self, path: impl AsRef<Path>) -> Result<TableWriter> {
@@ -274,6 +300,7 @@ impl WriteOptions {
             let reason = format!("expected UTF-8, found another byte at {at}; save it as UTF-8");
             return Err(Error::InvalidOption { option: "tokenizer", reason });
         }
+        let placed = placed_rows(&self.order, self.vocab)?;
         let announced = match self.vocab {
             Some(vocab) => Some(shape.rows_end(vocab)?),
             None => None,
@@ -293,7 +320,8 @@ impl WriteOptions {
         let body = Body::start(temporary, file_id, self.sizes)
             .map_err(|source| Error::io("write", &path, source))?;
         let sections = [self.tokenizer, self.metadata.map(String::into_bytes)];
-        Ok(TableWriter::start(path, shape, self.vocab, file_id, body, sections, self.sizes))
+        let plan = Plan { shape, announced: self.vocab, placed, file_id, sizes: self.sizes };
+        Ok(TableWriter::start(path, plan, body, sections))
     }
 
     #[cfg(test)]
@@ -304,6 +332,12 @@ impl WriteOptions {
     #[cfg(test)]
     pub(super) fn sizes(self, sizes: Sizes) -> Self {
         WriteOptions { sizes, ..self }
+    }
+
+    /// The number of rows that are placed.
+    #[cfg(feature = "import")]
+    pub(super) fn placed(&self) -> u64 {
+        self.order.len() as u64
     }
 
     /// The bytes of the tokenizer and of the metadata.
@@ -361,6 +395,32 @@ impl WriteOptions {
             }
         }
         Ok(form)
+    }
+}
+
+/// The rows that are placed; `None` where none are.
+fn placed_rows(ids: &[u64], vocab: Option<u64>) -> Result<Option<PlacedRows>> {
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    let placed = PlacedRows::new(ids).map_err(|id| Error::InvalidOption {
+        option: "order",
+        reason: format!("id {id} was given twice, and a row has one place"),
+    })?;
+    if let Some(vocab) = vocab {
+        check_order(&placed, vocab)?;
+    }
+    Ok(Some(placed))
+}
+
+/// Refuses an order with an id that is no row's.
+pub(super) fn check_order(placed: &PlacedRows, vocab: u64) -> Result<()> {
+    match placed.highest() {
+        Some(id) if id >= vocab => Err(Error::InvalidOption {
+            option: "order",
+            reason: format!("id {id} was given, and the table has {vocab} rows"),
+        }),
+        _ => Ok(()),
     }
 }
 

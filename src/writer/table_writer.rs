@@ -1,17 +1,18 @@
 //! `TableWriter`: rows and tokens in, one published file out.
 
 use std::fmt;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::body::{Body, SectionWriter};
 use super::check::check;
-use super::options::{Sizes, WriteOptions};
+use super::options::{Sizes, WriteOptions, check_order};
 use super::tokens::{TokenSpool, Twins};
 use crate::codec::Loss;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
 use crate::format::{Header, ROWS_OFFSET, RowForm, SectionKind, VERSION_MINOR};
+use crate::order::PlacedRows;
 use crate::tokens::LONGEST_TOKEN;
 
 /// What every row is like.
@@ -37,8 +38,8 @@ impl Shape {
 
 /// Writes a table to an `.emb` file, streaming, atomically and durably.
 ///
-/// Rows and tokens are pushed in the order of their ids, in pieces of any size; memory does
-/// not grow with the table. Until [`finish`](TableWriter::finish) the destination is as it
+/// Rows and tokens are pushed in the order of their ids, in pieces of any size (rows in
+/// another with [`WriteOptions::order`]); memory does not grow with the table. Until [`finish`](TableWriter::finish) the destination is as it
 /// was; after it, the new file is complete and flushed, name included. A writer that is
 /// dropped, or whose process dies, leaves the destination as it was.
 ///
@@ -66,15 +67,24 @@ pub struct TableWriter {
     state: Option<Box<State>>,
 }
 
+/// What a table is to be like.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) shape: Shape,
+    /// The number of rows, where it is known.
+    pub(super) announced: Option<u64>,
+    /// The rows that are pushed first, where rows are not pushed by their ids.
+    pub(super) placed: Option<PlacedRows>,
+    pub(super) file_id: [u8; 16],
+    pub(super) sizes: Sizes,
+}
+
 /// What a writer holds until it is finished, dropped, or fails.
 struct State {
-    shape: Shape,
-    announced: Option<u64>,
-    file_id: [u8; 16],
+    plan: Plan,
     vocab: u64,
     body: Body,
     tokens: Option<TokenSpool>,
-    sizes: Sizes,
     /// The tokenizer and the metadata.
     sections: [Option<Vec<u8>>; 2],
 }
@@ -137,24 +147,11 @@ impl TableWriter {
 
     pub(super) fn start(
         path: PathBuf,
-        shape: Shape,
-        announced: Option<u64>,
-        file_id: [u8; 16],
+        plan: Plan,
         body: Body,
         sections: [Option<Vec<u8>>; 2],
-        sizes: Sizes,
     ) -> Self {
-        let state = State {
-            shape,
-            announced,
-            file_id,
-            vocab: 0,
-            body,
-            tokens: None,
-            unique_tokens: false,
-            sizes,
-            sections,
-        };
+        let state = State { plan, vocab: 0, body, tokens: None, sections };
         TableWriter { path, state: Some(Box::new(state)) }
     }
 
@@ -180,11 +177,11 @@ impl TableWriter {
     /// [`Error::Io`] where they cannot be written, and [`Error::WriterPoisoned`].
     pub fn push<T: Element>(&mut self, rows: &[T]) -> Result<()> {
         self.attempt(|state, path| {
-            let RowForm { dim, dtype, codec, .. } = state.shape.form;
+            let RowForm { dim, dtype, codec, .. } = state.plan.shape.form;
             if T::DTYPE != dtype {
                 return Err(Error::RowDType { expected: dtype, got: T::DTYPE });
             }
-            if state.shape.row_bytes != u64::from(dim) * size_of::<T>() as u64 {
+            if state.plan.shape.row_bytes != u64::from(dim) * size_of::<T>() as u64 {
                 let reason = format!("rows are {codec}: push them encoded, with push_encoded");
                 return Err(Error::InvalidOption { option: "codec", reason });
             }
@@ -214,7 +211,7 @@ impl TableWriter {
     /// As [`push`](TableWriter::push), but for the dtype.
     pub fn push_encoded(&mut self, rows: &[u8]) -> Result<()> {
         self.attempt(|state, path| {
-            let expected = state.shape.row_bytes;
+            let expected = state.plan.shape.row_bytes;
             if !(rows.len() as u64).is_multiple_of(expected) {
                 return Err(Error::RowLength { expected, got: rows.len(), unit: "bytes" });
             }
@@ -305,12 +302,12 @@ impl TableWriter {
 
 impl State {
     fn push_encoded(&mut self, rows: &[u8], path: &Path) -> Result<()> {
-        let Shape { row_bytes, row_stride, .. } = self.shape;
+        let Shape { row_bytes, row_stride, .. } = self.plan.shape;
         let vocab = self.vocab + rows.len() as u64 / row_bytes;
-        if let Some(expected) = self.announced.filter(|announced| vocab > *announced) {
+        if let Some(expected) = self.plan.announced.filter(|announced| vocab > *announced) {
             return Err(Error::RowCount { expected, got: vocab });
         }
-        self.shape.rows_end(vocab)?;
+        self.plan.shape.rows_end(vocab)?;
         let padding = row_stride - row_bytes;
         let appended = if padding == 0 {
             self.body.append(rows)
@@ -333,7 +330,7 @@ impl State {
             none => {
                 let temporary = self.body.temporary();
                 let directory = temporary.directory_path();
-                let tokens = TokenSpool::new(temporary.operations(), directory, self.sizes);
+                let tokens = TokenSpool::new(temporary.operations(), directory, self.plan.sizes);
                 none.insert(tokens.map_err(failed)?)
             }
         };
@@ -344,11 +341,22 @@ impl State {
     }
 
     fn finish(mut self, path: PathBuf, look: impl FnOnce(&Twins) -> Result<()>) -> Result<Written> {
-        let (vocab, file_id) = (self.vocab, self.file_id);
-        if let Some(expected) = self.announced.filter(|announced| vocab != *announced) {
+        let Plan { shape, announced, placed, file_id, .. } = self.plan;
+        let vocab = self.vocab;
+        if let Some(expected) = announced.filter(|announced| vocab != *announced) {
             return Err(Error::RowCount { expected, got: vocab });
         }
         let failed = |source| Error::io("write", &path, source);
+        if let Some(placed) = placed {
+            check_order(&placed, vocab)?;
+            self.body
+                .section(SectionKind::RowOrder, |section| {
+                    let mut buffered = BufWriter::with_capacity(1 << 16, section);
+                    placed.write(vocab, &mut buffered)?;
+                    buffered.flush()
+                })
+                .map_err(failed)?;
+        }
         let tokens = self.tokens.as_ref().map_or(0, TokenSpool::count);
         if let Some(tokens) = self.tokens.take() {
             look(&tokens.write_to(&mut self.body).map_err(failed)?)?;
@@ -366,9 +374,9 @@ impl State {
             file_bytes: 0,
             file_id,
             vocab,
-            form: self.shape.form,
-            row_bytes: self.shape.row_bytes,
-            row_stride: self.shape.row_stride,
+            form: shape.form,
+            row_bytes: shape.row_bytes,
+            row_stride: shape.row_stride,
             checksums: true,
             sections: Vec::new(),
         };

@@ -173,7 +173,6 @@ class Table:
             rule(kind != 0, "section kind")
             if kind in KINDS:
                 rule(flags == int(KINDS[kind][1]), "section flags")
-                rule(not KINDS[kind][1], "a critical section that this reader does not know")
             else:
                 rule(flags & 1 == 0, "an unknown critical section")
                 rule(flags == 0, "section flags")
@@ -185,6 +184,7 @@ class Table:
             content = self.data[offset:end]
             rule(xxhash.xxh3_64_intdigest(content, seed=self.seed) == sum_, f"sum of section {index}")
             self.sections[kind] = (offset, content)
+        self.parse_order()
         if any(kind in self.sections for kind in (1, 2, 3, 4)):
             rule(all(kind in self.sections for kind in (1, 2, 3, 4)), "token sections come together")
         rule(len(self.sections.get(5, (0, b""))[1]) <= 1 << 30, "length of the tokenizer")
@@ -194,6 +194,27 @@ class Table:
             rule(list(self.sections)[-1] == 9, "block sums come last")
         zero(self.data, end, align(end), "gap before the trailer")
         rule(align(end) == len(self.data) - TRAILER, "where the trailer starts")
+
+    def parse_order(self):
+        """The place of each row, in the order of their ids."""
+        self.places = numpy.arange(self.vocab)
+        if 7 not in self.sections:
+            return
+        section = self.sections[7][1]
+        groups, width = -(-self.vocab // 64), 4 if self.vocab <= 1 << 32 else 8
+        placed, rest = divmod(len(section) - 16 * groups, width)
+        rule(rest == 0 and 1 <= placed <= self.vocab, "length of row_order")
+        words = numpy.frombuffer(section, numpy.uint8, 16 * groups).reshape(groups, 16)
+        before = numpy.ascontiguousarray(words[:, :8]).view("<u8").ravel()
+        bits = numpy.unpackbits(words[:, 8:].ravel(), bitorder="little").astype(bool)
+        rule(not bits[self.vocab :].any(), "bits of row_order beyond the rows")
+        is_placed = bits[: self.vocab]
+        ranks = numpy.cumsum(is_placed) - is_placed
+        rule((before == ranks[::64]).all() and is_placed.sum() == placed, "counts of row_order")
+        places = numpy.frombuffer(section, f"<u{width}", offset=16 * groups).astype(numpy.int64)
+        rule((numpy.sort(places) == numpy.arange(placed)).all(), "places of row_order")
+        self.places[is_placed] = places
+        self.places[~is_placed] += placed - ranks[~is_placed]
 
     def parse_trailer(self):
         trailer = self.data[-TRAILER:]
@@ -208,7 +229,7 @@ class Table:
         None for the blocks of GGUF that this reader does not know.
         """
         raw = numpy.frombuffer(self.data, numpy.uint8, self.vocab * self.row_stride, ROWS_OFFSET)
-        raw = raw.reshape(self.vocab, self.row_stride)
+        raw = raw.reshape(self.vocab, self.row_stride)[self.places]
         rule(not raw[:, self.row_bytes :].any(), "row padding")
         values, scales, biases = numpy.split(raw[:, : self.row_bytes], numpy.cumsum(self.parts[:2]), axis=1)
         if self.codec == "blocks":
@@ -376,8 +397,8 @@ def read(path):
 def describe(table):
     """What a file holds, as JSON: values as the hexadecimal bits of their bytes."""
     rows = [
-        table.data[ROWS_OFFSET + row * table.row_stride :][: table.row_bytes].hex()
-        for row in range(table.vocab)
+        table.data[ROWS_OFFSET + int(place) * table.row_stride :][: table.row_bytes].hex()
+        for place in table.places
     ]
     tokens = table.tokens()
     return {

@@ -15,6 +15,11 @@ import numpy as np
 
 _Floats = np.ndarray[Any, Any]
 
+_INTEGERS = {
+    b"c": np.int8, b"C": np.uint8, b"s": np.int16, b"S": np.uint16,
+    b"i": np.int32, b"I": np.uint32, b"l": np.int64, b"L": np.uint64,
+}  # fmt: skip
+
 _FLOATS = {b"e": np.dtype("<f2"), b"f": np.dtype("<f4"), b"g": np.dtype("<f8")}
 
 
@@ -142,7 +147,9 @@ def _kind(schema: _Schema) -> str:
     if schema.format.startswith(b"+w:") or schema.format in (b"+l", b"+L"):
         if schema.children[0].contents.format in _FLOATS:
             return "vectors"
-    if schema.format in (b"u", b"U", b"vu"):
+    # Of a dictionary the format is that of its indices.
+    values = schema.dictionary.contents if schema.dictionary else schema
+    if values.format in (b"u", b"U", b"vu"):
         return "strings"
     return "other"
 
@@ -212,6 +219,11 @@ def _vectors(schema: _Schema, array: _Array, start: int, count: int, dim: int) -
 
 def _strings(schema: _Schema, array: _Array, start: int, count: int) -> list[str | None]:
     missing = _missing(array, start, count)
+    if schema.dictionary:
+        known = array.dictionary.contents
+        values = _strings(schema.dictionary.contents, known, known.offset, known.length)
+        indices = _buffer(array, 1, _INTEGERS[schema.format], start, count)
+        return [None if null else values[i] for i, null in zip(indices.tolist(), missing.tolist())]
     if schema.format == b"vu":
         words = _views(array, start, count)
     else:

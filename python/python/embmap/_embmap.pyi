@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, TypeAlias, final, overload
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, final, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from . import Residency, Written
+from . import Nearest, Residency, Verification, Written
 
 _Path: TypeAlias = str | os.PathLike[str]
 _Array: TypeAlias = npt.NDArray[Any]
@@ -24,7 +25,17 @@ _Numbers: TypeAlias = _Tensor | npt.ArrayLike
 _DType: TypeAlias = str | type[Any] | np.dtype[Any] | Any
 _Access: TypeAlias = Literal["map", "read", "memory", "direct"]
 
-__all__ = ["FormatError", "Table", "Writer", "__version__", "convert", "open", "output_cache", "tensors"]
+__all__ = [
+    "FormatError",
+    "Table",
+    "Warming",
+    "Writer",
+    "__version__",
+    "convert",
+    "open",
+    "output_cache",
+    "tensors",
+]
 
 __version__: str
 
@@ -37,8 +48,7 @@ class Table:
 
     @property
     def shape(self) -> tuple[int, int]: ...
-    @property
-    def ndim(self) -> int: ...
+    ndim: ClassVar[int]
     @property
     def vocab(self) -> int: ...
     @property
@@ -50,9 +60,13 @@ class Table:
     @property
     def codec(self) -> str: ...
     @property
-    def access(self) -> str: ...
+    def access(self) -> _Access: ...
     @property
-    def path(self) -> os.PathLike[str]: ...
+    def path(self) -> Path: ...
+    @property
+    def row_bytes(self) -> int: ...
+    @property
+    def files(self) -> list[Path]: ...
     @property
     def format(self) -> str: ...
     @property
@@ -62,6 +76,7 @@ class Table:
     @property
     def closed(self) -> bool: ...
     def __len__(self) -> int: ...
+    def __contains__(self, token: str, /) -> bool: ...
     @overload
     def __getitem__(self, key: int | np.integer[Any] | slice, /) -> _Array: ...
     @overload
@@ -89,13 +104,26 @@ class Table:
     ) -> Any: ...
     def prefetch(self, ids: _Ids, *, from_end: bool = True) -> None: ...
     def warm(self, start: int = 0, stop: int | None = None) -> None: ...
+    def warm_in_background(self, start: int = 0, stop: int | None = None) -> Warming: ...
     def prefault(self, start: int = 0, stop: int | None = None) -> None: ...
     def release(self) -> None: ...
     def residency(self) -> Residency: ...
+    def evict(self) -> Residency: ...
+    def verify(self, *, progress: Callable[[int, int], object] | None = None) -> Verification: ...
     def check_alive(self) -> None: ...
     def token(self, id: int | np.integer[Any]) -> str | None: ...
     def id_of(self, token: str) -> int | None: ...
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]: ...
+    def nearest(
+        self,
+        query: int | str | Sequence[str] | _Ids | _Numbers,
+        k: int = 10,
+        *,
+        metric: Literal["cosine", "dot"] = "cosine",
+        exclude: int | str | Sequence[str] | _Ids | None = None,
+        threads: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Nearest: ...
     def close(self) -> None: ...
     def __enter__(self) -> Table: ...
     def __exit__(
@@ -106,8 +134,27 @@ class Table:
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> _Array: ...
-    def __dlpack__(self, **options: Any) -> Any: ...
-    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: Any | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any: ...
+    @staticmethod
+    def __dlpack_device__() -> tuple[int, int]: ...
+
+@final
+class Warming:
+    """A table that a thread is reading into memory; made by Table.warm_in_background."""
+
+    @property
+    def progress(self) -> tuple[int, int] | None: ...
+    @property
+    def done(self) -> bool: ...
+    def wait(self) -> None: ...
+    def cancel(self) -> None: ...
 
 @final
 class Writer:
@@ -126,6 +173,8 @@ class Writer:
         replace: bool = False,
         file_id: bytes | None = None,
     ) -> Writer: ...
+    @property
+    def dtype(self) -> str: ...
     def push(self, rows: _Array, dtype: _DType) -> None: ...
     def push_tokens(self, tokens: Sequence[str | None]) -> None: ...
     def finish(self) -> Written: ...
@@ -135,6 +184,8 @@ def open(
     path: _Path,
     *,
     tensor: str | None = None,
+    scales: str | None = None,
+    biases: str | None = None,
     access: _Access = "map",
     threads: int | None = None,
     temperature: Literal["warm", "cold"] | None = None,
@@ -142,6 +193,7 @@ def open(
     spin: float | None = None,
     allow_network_map: bool = False,
     follow_links: bool = False,
+    io_uring: bool = True,
 ) -> Table: ...
 def tensors(
     path: _Path, *, follow_links: bool = False
@@ -151,6 +203,8 @@ def convert(
     dst: _Path,
     *,
     tensor: str | None = None,
+    scales: str | None = None,
+    biases: str | None = None,
     dtype: _DType | None = None,
     align: int | None = None,
     rows: tuple[int, int] | None = None,

@@ -17,14 +17,31 @@ if TYPE_CHECKING:
     from . import Table, Written
 
 _Path = str | os.PathLike[str]
-_FLOATS = ("float32", "float16", "bfloat16", "float64")
+
+# What rows may be: embmap's name, and the integers that they lie as where numpy has no such type.
+_KINDS: dict[str, tuple[str, Any]] = {
+    "float32": ("f32", None),
+    "float16": ("f16", None),
+    "float64": ("f64", None),
+    "int8": ("i8", None),
+    "uint8": ("u8", None),
+    "bfloat16": ("bf16", np.int16),
+    "float8_e4m3fn": ("f8_e4m3", np.int8),
+    "float8_e5m2": ("f8_e5m2", np.int8),
+    "float8_e4m3fnuz": ("f8_e4m3fnuz", np.int8),
+    "float8_e5m2fnuz": ("f8_e5m2fnuz", np.int8),
+}
+
+# The rows that a dataset hands over at once.
+_BATCH = 4096
 
 
 class Writer:
     """Writes a table to an .emb file, streaming: the file appears whole or not at all.
 
     Used with `with`, it publishes the file at the end, and leaves nothing where an exception
-    came first. Rows of another floating-point dtype than the table's are rounded once.
+    came first. Rows of another floating-point dtype than the table's are rounded once; those of
+    8 bits are written as they are, and nothing is rounded to them: convert quantizes.
 
         with embmap.Writer("words.emb", dim=300, dtype="f16") as writer:
             writer.write(vectors, tokens=words)
@@ -48,6 +65,7 @@ class Writer:
         file_id: bytes | None = None,
     ) -> None:
         self.dim = dim
+        """The number of elements in a row."""
         self._writer = _embmap.Writer(
             path,
             dim,
@@ -59,6 +77,11 @@ class Writer:
             replace=replace,
             file_id=file_id,
         )
+
+    @property
+    def dtype(self) -> str:
+        """The name of the element type that is stored: "f32", "f16", ..."""
+        return self._writer.dtype
 
     def write(
         self,
@@ -72,10 +95,15 @@ class Writer:
 
         rows is an array or a tensor of shape (n, dim) or (dim,), or anything that speaks
         Arrow's PyCapsule interface: an array of lists, a record batch, a table, a stream
-        (pyarrow, polars, duckdb, datasets). Of several columns, the one of lists of floats is
-        the rows and, where there is one alone, the one of strings the tokens; column and
-        token_column name others.
+        (pyarrow, polars, duckdb), or a dataset of Hugging Face's datasets. Of several columns,
+        the one of lists of floats is the rows and, where there is one alone, the one of strings
+        the tokens; column and token_column name others.
         """
+        if hasattr(rows, "with_format") and hasattr(rows, "iter"):
+            # A dataset knows its order, which its table does not.
+            for batch in rows.with_format("arrow").iter(batch_size=_BATCH):
+                self.write(batch, tokens, column=column, token_column=token_column)
+            return
         if _arrow.speaks(rows):
             if tokens is not None:
                 raise ValueError("tokens: they are a column of Arrow data; name it with token_column=")
@@ -86,7 +114,7 @@ class Writer:
             return
         if column is not None or token_column is not None:
             raise ValueError("column, token_column: they go with Arrow data alone")
-        array, dtype = _as_array(rows)
+        array, dtype = _as_array(rows, self.dtype)
         self._push(array, dtype)
         if tokens is not None:
             words = list(tokens)
@@ -118,27 +146,41 @@ class Writer:
             self.abort()
 
     def _push(self, array: np.ndarray[Any, Any], dtype: str) -> None:
-        if dtype not in _FLOATS:
+        if dtype not in _KINDS:
             raise TypeError(f"expected rows of floating-point numbers, found {dtype}; convert them first")
         if array.ndim not in (1, 2) or array.shape[-1] != self.dim:
             raise ValueError(f"expected rows of shape (n, {self.dim}), found {array.shape}")
-        if dtype == "bfloat16" and array.dtype != np.int16:
-            array = np.ascontiguousarray(array).view(np.int16)
+        name, carrier = _KINDS[dtype]
+        if carrier is not None and array.dtype != carrier:
+            array = np.ascontiguousarray(array).view(carrier)
         native = array.dtype.newbyteorder("=")
-        self._writer.push(np.require(array, dtype=native, requirements=["C", "A"]), dtype)
+        self._writer.push(np.require(array, dtype=native, requirements=["C", "A"]), name)
 
 
-def _as_array(rows: Any) -> tuple[np.ndarray[Any, Any], str]:
-    """Rows as an array, and the name of their dtype; bf16 of torch comes as int16."""
+def _as_array(rows: Any, kept: str | None = None) -> tuple[np.ndarray[Any, Any], str]:
+    """Rows as an array, and the name of their dtype; what numpy has not comes as integers.
+
+    Floats of 8 bits of another dtype than the table's become f32, which holds them all.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(rows, torch.Tensor):
         tensor = rows.detach().cpu().contiguous()
-        if tensor.dtype == torch.bfloat16:
-            return tensor.view(torch.int16).numpy(), "bfloat16"
+        name = str(tensor.dtype).removeprefix("torch.")
+        if _to_be_widened(name, kept):
+            return tensor.float().numpy(), "float32"
+        _, carrier = _KINDS.get(name, ("", None))
+        if carrier is not None:
+            return tensor.view(getattr(torch, np.dtype(carrier).name)).numpy(), name
         array: np.ndarray[Any, Any] = tensor.numpy()
     else:
         array = np.asarray(rows)
+        if _to_be_widened(array.dtype.name, kept):
+            array = array.astype(np.float32)
     return array, array.dtype.name
+
+
+def _to_be_widened(name: str, kept: str | None) -> bool:
+    return kept is not None and name.startswith("float8") and _KINDS.get(name, ("", None))[0] != kept
 
 
 def from_numpy(
@@ -156,8 +198,8 @@ def from_numpy(
     rows, name = _as_array(array)
     if rows.ndim != 2:
         raise ValueError(f"expected an array of shape (vocab, dim), found {rows.shape}")
-    if dtype is None and name not in _FLOATS:
-        raise TypeError(f"expected an array of floating-point numbers, found {name}; name a dtype")
+    if dtype is None and name not in _KINDS:
+        raise TypeError(f"expected an array of floating-point numbers, found {name}; convert it first")
     vocab, dim = rows.shape
     with Writer(path, dim, name if dtype is None else dtype, vocab=vocab, **options) as writer:
         writer.write(array, tokens)

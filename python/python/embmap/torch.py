@@ -16,37 +16,25 @@ from . import Table, open
 
 __all__ = ["Embedding", "EmbeddingBag"]
 
-_TORCH = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "f64": torch.float64}
+_TORCH = {
+    "f32": "float32",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "f64": "float64",
+    "i8": "int8",
+    "u8": "uint8",
+    "f8_e4m3": "float8_e4m3fn",
+    "f8_e5m2": "float8_e5m2",
+    "f8_e4m3fnuz": "float8_e4m3fnuz",
+    "f8_e5m2fnuz": "float8_e5m2fnuz",
+}
 
-
-class _Staging:
-    """Pinned memory between the file and a device: filled on the CPU while the copy of the
-    one before is under way."""
-
-    def __init__(self) -> None:
-        self._slots: list[tuple[Tensor, Any] | None] = [None, None]
-        self._next = 0
-
-    def take(self, elements: int, dtype: torch.dtype) -> Tensor:
-        slot, self._next = self._next, 1 - self._next
-        held = self._slots[slot]
-        if held is not None:
-            memory, copied = held
-            copied.synchronize()
-            if memory.dtype == dtype and memory.numel() >= elements:
-                return memory[:elements]
-        memory = torch.empty(elements, dtype=dtype, pin_memory=True)
-        self._slots[slot] = (memory, torch.cuda.Event())
-        return memory
-
-    def sent(self) -> None:
-        held = self._slots[1 - self._next]
-        if held is not None:
-            held[1].record()
+# Untyped in torch's own annotations.
+_nn: Any = nn
 
 
 class _OverTable(nn.Module):
-    """What both modules share: the table, the dtype, and the way to a device."""
+    """What both modules share: the table, and what rows come as."""
 
     def __init__(
         self, table: Table | str | os.PathLike[str], dtype: torch.dtype | None, options: dict[str, Any]
@@ -59,11 +47,12 @@ class _OverTable(nn.Module):
         else:
             self.table = open(table, **options)
         # Rows that are no plain elements come as f32.
-        stored = _TORCH.get(self.table.stored, torch.float32)
-        if self.table.codec != "plain":
-            stored = torch.float32
-        self.dtype = stored if dtype is None else dtype
-        self._staging: _Staging | None = None
+        name = _TORCH.get(self.table.stored) if self.table.codec == "plain" else None
+        stored: torch.dtype = getattr(torch, name or "float32")
+        self.dtype: torch.dtype = stored if dtype is None else dtype
+        # What the table cannot give itself is made of f32.
+        gives = (stored, torch.float32, torch.float16, torch.bfloat16)
+        self._gathered = self.dtype if self.dtype in gives else torch.float32
 
     @property
     def num_embeddings(self) -> int:
@@ -73,21 +62,18 @@ class _OverTable(nn.Module):
     def embedding_dim(self) -> int:
         return self.table.dim
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state["_staging"] = None
-        return state
+    def __getattr__(self, name: str) -> Any:
+        if name == "weight":
+            raise AttributeError(
+                "the rows lie in a file and are no parameter: there is no weight; to_nn() makes a "
+                "module that holds them in memory"
+            )
+        return super().__getattr__(name)
 
-    def _staged(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
-        if self._staging is None:
-            self._staging = _Staging()
-        return self._staging.take(shape.numel(), dtype).view(shape)
-
-    def _send(self, rows: Tensor, device: torch.device) -> Tensor:
-        sent = rows.to(device, non_blocking=True)
-        if self._staging is not None:
-            self._staging.sent()
-        return sent
+    def _every_row(self) -> Tensor:
+        every = torch.arange(self.num_embeddings)
+        rows: Tensor = self.table.gather(every, dtype=self._gathered)
+        return rows.to(self.dtype)
 
 
 class Embedding(_OverTable):
@@ -96,6 +82,7 @@ class Embedding(_OverTable):
     table is a path, with the options of embmap.open, or an open table. The rows are those of
     the file: there is no parameter, nothing in the state dict, and no gradient. dtype is what
     rows come as, the stored type unless said. Ids below 0 are refused, as nn.Embedding does.
+    For ids on a GPU the rows go there through pinned memory, while the CPU goes on.
     """
 
     def __init__(
@@ -110,22 +97,22 @@ class Embedding(_OverTable):
         self.padding_idx = _padding(padding_idx, self.num_embeddings)
 
     def forward(self, ids: Tensor) -> Tensor:
-        if ids.device.type == "cpu":
-            rows: Tensor = self.table.gather(ids, dtype=self.dtype, from_end=False)
-            return rows
-        here = ids.cpu()
-        if ids.device.type != "cuda":
-            rows = self.table.gather(here, dtype=self.dtype, from_end=False)
-            return rows.to(ids.device)
-        out = self._staged(here.shape + (self.embedding_dim,), self.dtype)
-        self.table.gather(here, out=out, from_end=False)
-        return self._send(out, ids.device)
+        rows: Tensor
+        if not ids.is_cuda:
+            rows = self.table.gather(ids.cpu(), dtype=self._gathered, from_end=False)
+            return rows.to(device=ids.device, dtype=self.dtype)
+        # Torch keeps pinned memory for the next call, and hands it out once its copy is done.
+        shape = (*ids.shape, self.embedding_dim)
+        rows = torch.empty(shape, dtype=self._gathered, pin_memory=True)
+        self.table.gather(ids.cpu(), out=rows, from_end=False)
+        return rows.to(ids.device, non_blocking=True).to(self.dtype)
 
     def to_nn(self) -> nn.Embedding:
         """The same as an nn.Embedding that holds its weights in memory, frozen."""
-        every = torch.arange(self.num_embeddings)
-        weight = self.table.gather(every, dtype=self.dtype)
-        return nn.Embedding.from_pretrained(weight, freeze=True, padding_idx=self.padding_idx)
+        made: nn.Embedding = _nn.Embedding.from_pretrained(
+            self._every_row(), freeze=True, padding_idx=self.padding_idx
+        )
+        return made
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
@@ -135,7 +122,8 @@ class Embedding(_OverTable):
 class EmbeddingBag(_OverTable):
     """nn.EmbeddingBag over a table on disk: bags of rows pooled in f32, on the ids' device.
 
-    Its arguments are those of nn.EmbeddingBag as far as a table on disk has them.
+    Its arguments are those of nn.EmbeddingBag as far as a table on disk has them. Gradients go
+    to per_sample_weights, and to nothing else.
     """
 
     def __init__(
@@ -163,31 +151,64 @@ class EmbeddingBag(_OverTable):
         if per_sample_weights is not None and self.mode != "sum":
             raise ValueError("per_sample_weights go with mode='sum'")
         ids = input.cpu()
-        if offsets is not None:
+        if offsets is None:
+            bags, length = ids.shape
+            offsets = torch.arange(bags + 1) * length
+        else:
             offsets = offsets.cpu()
             if not self.include_last_offset:
                 offsets = torch.cat([offsets, offsets.new_tensor([ids.numel()])])
-        weights = None if per_sample_weights is None else per_sample_weights.detach().cpu()
+        pooled: Tensor
+        if per_sample_weights is None:
+            pooled = self._pool(ids.flatten(), offsets, None)
+        else:
+            weights = per_sample_weights.cpu().flatten()
+            pooled = _WeightedSum.apply(weights, self, ids.flatten(), offsets)  # type: ignore[no-untyped-call, unused-ignore]
+        return pooled.to(device=input.device, dtype=self.dtype)
+
+    def _pool(self, ids: Tensor, offsets: Tensor, weights: Tensor | None) -> Tensor:
         pooled: Tensor = self.table.bag(
             ids, offsets, self.mode, weights, padding_id=self.padding_idx, from_end=False
         )
-        return pooled.to(device=input.device, dtype=self.dtype)
+        return pooled
 
     def to_nn(self) -> nn.EmbeddingBag:
         """The same as an nn.EmbeddingBag that holds its weights in memory, frozen."""
-        every = torch.arange(self.num_embeddings)
-        weight = self.table.gather(every, dtype=self.dtype)
-        return nn.EmbeddingBag.from_pretrained(
-            weight,
+        made: nn.EmbeddingBag = _nn.EmbeddingBag.from_pretrained(
+            self._every_row(),
             freeze=True,
             mode=self.mode,
             include_last_offset=self.include_last_offset,
             padding_idx=self.padding_idx,
         )
+        return made
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         return f"{self.num_embeddings}, {self.embedding_dim}, mode={self.mode}{padding}, {self.table!r}"
+
+
+class _WeightedSum(torch.autograd.Function):
+    """A weighted sum of rows, whose gradient goes to the weights: the product of each row with
+    the gradient of its bag."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, module: EmbeddingBag, ids: Tensor, offsets: Tensor) -> Tensor:
+        ctx.module, ctx.ids, ctx.offsets, ctx.kind = module, ids, offsets, weights.dtype
+        return module._pool(ids, offsets, weights)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        module: EmbeddingBag = ctx.module
+        lengths = ctx.offsets.diff()
+        bags = torch.arange(lengths.numel()).repeat_interleave(lengths)
+        skipped = torch.zeros(ctx.ids.shape, dtype=torch.bool)
+        if module.padding_idx is not None:
+            skipped = ctx.ids == module.padding_idx
+        rows = module.table.gather(ctx.ids, dtype=torch.float32, from_end=False)
+        products = (rows * gradient.float()[bags]).sum(dim=1)
+        return products.masked_fill(skipped, 0).to(ctx.kind), None, None, None
 
 
 def _padding(index: int | None, vocab: int) -> int | None:

@@ -9,7 +9,7 @@ use std::arch::x86_64::{__m128i, _MM_HINT_T0, _mm_prefetch, _mm_sfence, _mm_stre
 use bytemuck::{Pod, Zeroable};
 
 /// The bytes of a cache line.
-const LINE: usize = 64;
+pub(super) const LINE: usize = 64;
 
 /// One cache line of an output.
 #[repr(C, align(64))]
@@ -34,6 +34,18 @@ pub(in crate::codec) fn prefetch(row: &[u8], lines: usize) {
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(line.cast());
         }
+    }
+}
+
+/// Asks for the cache line that lies so many bytes behind the start of what is read now.
+#[inline]
+pub(super) fn prefetch_behind(reading: &[u8], bytes: usize) {
+    let line = reading.as_ptr().wrapping_add(bytes);
+    // SAFETY: a prefetch reads nothing that the program sees and cannot fault, whatever lies
+    // there. SSE is part of x86-64.
+    #[allow(unsafe_code)]
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(line.cast());
     }
 }
 

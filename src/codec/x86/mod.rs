@@ -2,10 +2,12 @@
 
 mod convert;
 mod copy;
+mod dot;
 mod sum;
 
 pub(super) use convert::decoder;
 pub(super) use copy::{prefetch, stream_copy, stream_fence};
+pub(super) use dot::multiplier;
 pub(super) use sum::joiner;
 
 use super::DecodeRun;

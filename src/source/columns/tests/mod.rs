@@ -124,7 +124,7 @@ fn every_kind<S: RowStream>(
         let vectors = lists::<Float32Type>(kind, &whole(&rows));
         for text in text {
             let columns = batch(vec![
-                ("id", Arc::new(Int64Array::from_iter_values(0..rows.len() as i64))),
+                ("id", Arc::new(Int64Array::from_iter_values(0..10_000))),
                 ("token", text),
                 ("vector", vectors.clone()),
             ]);

@@ -1,7 +1,7 @@
 //! Parquet.
 
 use ::parquet::arrow::ArrowWriter;
-use ::parquet::basic::Compression;
+use ::parquet::basic::{Compression, GzipLevel};
 use ::parquet::file::properties::WriterProperties;
 
 use super::*;
@@ -37,7 +37,7 @@ fn packed_pages_are_read() {
     let rows = many();
     let columns = batch(vec![("v", lists::<Float32Type>(Lists::Small, &whole(&rows)))]);
     for compression in
-        [Compression::UNCOMPRESSED, Compression::GZIP(Default::default()), Compression::LZ4_RAW]
+        [Compression::UNCOMPRESSED, Compression::GZIP(GzipLevel::default()), Compression::LZ4_RAW]
     {
         let properties = WriterProperties::builder().set_compression(compression).build();
         let file = write_with(std::slice::from_ref(&columns), properties);

@@ -1,22 +1,18 @@
-//! The memory that Python and Rust share. All `unsafe` of the package is here.
-//!
-//! Three promises are asked of Python's side, as of any native library that lets other threads
-//! run while it works: that nothing writes to a mapped file (`embmap.open`), that nothing writes
-//! to ids while they are taken over, and that nothing touches an `out=` while it is filled.
-#![allow(unsafe_code)]
+//! Memory that we lend to Python: rows in place, and outputs.
 
 use std::ffi::c_int;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytemuck::Pod;
 use embmap::{OpenOptions, Table};
 use memmap2::MmapMut;
-use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
 
+use super::dlpack::{self, Manner, Shape};
+use crate::dtype::Known;
 use crate::error::raised;
 use crate::outputs::Output;
 
@@ -42,6 +38,31 @@ pub(crate) struct LentRows {
 impl LentRows {
     pub(crate) fn new(table: Arc<Table>, id: u64) -> Self {
         LentRows { table, id }
+    }
+
+    /// The run for other libraries: rows of elements of a dtype at a stride, read-only.
+    pub(crate) fn capsule<'py>(
+        slf: &Bound<'py, Self>,
+        known: &Known,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let LentRows { table, id } = slf.get();
+        let (ids, bytes) = table.encoded_extent(*id).map_err(raised)?;
+        let wide = |number: u64| {
+            usize::try_from(number).map_err(|_| PyBufferError::new_err("more rows than fit"))
+        };
+        let stride = wide(table.row_stride())?;
+        let lengths = vec![wide(ids.end - ids.start)?, table.dim()];
+        if !stride.is_multiple_of(known.size) || !bytes.as_ptr().addr().is_multiple_of(known.size) {
+            return Err(PyBufferError::new_err(
+                "rows do not lie at multiples of an element's size; copy them",
+            ));
+        }
+        let shape = Shape { lengths, strides: vec![stride / known.size, 1] };
+        let start = bytes.as_ptr().cast_mut();
+        // SAFETY: the run holds its rows at that stride, each of `dim` elements of the table's
+        // dtype, which is `known`'s: `Run`s are made of plain rows alone. The bytes lie in a map
+        // or in heap memory of the table, which `slf` holds. They are handed out as read-only.
+        unsafe { dlpack::capsule(slf.as_any(), start, &shape, known, Manner::ReadOnly) }
     }
 }
 
@@ -78,6 +99,27 @@ impl LentOutput {
     pub(crate) fn new(mut output: Output) -> Self {
         let start = output.as_mut_slice().as_mut_ptr().expose_provenance();
         LentOutput { output, start }
+    }
+
+    /// The output for other libraries, which may write to it: as who knows no versions expects
+    /// it, or, versioned, as a copy.
+    pub(crate) fn capsule<'py>(
+        slf: &Bound<'py, Self>,
+        lengths: Vec<usize>,
+        known: &Known,
+        versioned: bool,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let LentOutput { output, start } = slf.get();
+        let needed = lengths.iter().try_fold(known.size, |bytes, n| bytes.checked_mul(*n));
+        if needed.is_none_or(|needed| needed > output.bytes()) {
+            return Err(PyBufferError::new_err("the output is shorter than its shape"));
+        }
+        let start = std::ptr::with_exposed_provenance_mut(*start);
+        let manner = if versioned { Manner::Copied } else { Manner::Unversioned };
+        // SAFETY: `start` is the block's own pointer to its bytes, taken from a mutable slice,
+        // and there are as many as the shape needs; they neither move nor go before `slf` is
+        // dropped. Once it is wrapped, Rust neither reads nor writes an output.
+        unsafe { dlpack::capsule(slf.as_any(), start, &Shape::dense(lengths), known, manner) }
     }
 }
 
@@ -137,80 +179,4 @@ unsafe fn fill(
         ffi::PyBuffer_FillInfo(view, owner.as_ptr(), start, length, readonly.into(), flags)
     };
     if filled == 0 { Ok(()) } else { Err(PyErr::fetch(owner.py())) }
-}
-
-/// The elements of a buffer, or `None` where they do not lie one after the other, aligned.
-pub(crate) fn elements<T: Pod>(buffer: &PyUntypedBuffer) -> Option<&[T]> {
-    let start = buffer.buf_ptr().cast::<T>();
-    if !buffer.is_c_contiguous() || buffer.item_size() != size_of::<T>() || !start.is_aligned() {
-        return None;
-    }
-    if buffer.item_count() == 0 {
-        return Some(&[]);
-    }
-    // SAFETY: the buffer holds `item_count` items of the size of `T` one after the other,
-    // which the exporter keeps there until it is released, and it outlives the slice. The start
-    // is aligned, and any bytes are a `T`. That nothing writes meanwhile is promised.
-    Some(unsafe { std::slice::from_raw_parts(start, buffer.item_count()) })
-}
-
-/// The bytes of an output from its first row to the end of its last one, and its row stride in
-/// bytes. Its shape has to be that of the ids and `dim`; rows may be apart, but not elements.
-pub(crate) fn rows_to_fill<'a>(
-    buffer: &'a mut PyUntypedBuffer,
-    ids: &[usize],
-    dim: usize,
-) -> PyResult<(&'a mut [u8], usize)> {
-    let wrong = |what: String| Err(PyValueError::new_err(format!("out: {what}")));
-    let (shape, item) = (buffer.shape(), buffer.item_size());
-    if shape.split_last() != Some((&dim, ids)) {
-        let expected = ids.iter().chain([&dim]).collect::<Vec<_>>();
-        return wrong(format!("expected the shape {expected:?}, found {shape:?}"));
-    }
-    if buffer.readonly() {
-        return wrong("expected memory that may be written to, found a read-only one".to_owned());
-    }
-    if buffer.suboffsets().is_some() {
-        return wrong("expected plain memory, found pointers to it".to_owned());
-    }
-    let start = buffer.buf_ptr().cast::<u8>();
-    if !start.addr().is_multiple_of(item.max(1)) {
-        return wrong("expected aligned elements; give an array that numpy calls ALIGNED".to_owned());
-    }
-    let rows: usize = ids.iter().product();
-    let row = dim * item;
-    if rows == 0 || row == 0 {
-        return Ok((&mut [], row));
-    }
-    let strides = buffer.strides();
-    let Some(stride) = row_stride(ids, strides, row, item) else {
-        return wrong(format!(
-            "expected rows at one distance with their elements together, found strides {strides:?}"
-        ));
-    };
-    let length = (rows - 1) * stride + row;
-    // SAFETY: the strides are those of `rows` rows at `stride`, upwards from `start`, so these
-    // bytes are between the buffer's first and its last, which the exporter keeps there, writable
-    // as asked above, until the buffer is released, and it outlives the slice. That nobody else
-    // touches them meanwhile is promised.
-    Ok((unsafe { std::slice::from_raw_parts_mut(start, length) }, stride))
-}
-
-/// The distance between rows in bytes, where one distance leads from each to the next.
-fn row_stride(ids: &[usize], strides: &[isize], row: usize, item: usize) -> Option<usize> {
-    let (&elements, before) = strides.split_last()?;
-    if row != item && elements != isize::try_from(item).ok()? {
-        return None;
-    }
-    let mut stride = None;
-    let mut rows = 1;
-    for (&length, &bytes) in ids.iter().zip(before).rev().filter(|(length, _)| **length != 1) {
-        let bytes = usize::try_from(bytes).ok()?;
-        let first = *stride.get_or_insert(bytes);
-        if bytes != first.checked_mul(rows)? {
-            return None;
-        }
-        rows *= length;
-    }
-    Some(stride.unwrap_or(row)).filter(|stride| *stride >= row && stride.is_multiple_of(item))
 }
