@@ -1,9 +1,11 @@
 //! Gathers of rows that are not in memory, beside other ways to read them, interleaved in one
 //! run; and what looking for cold rows costs where all are warm.
 //!
-//! `cargo bench --no-default-features --bench cold [-- ROUNDS PART...]` writes files of 300 MB
-//! below `target` and prints medians; the parts are `cold`, `steps`, `warm` and `start`, all
-//! of them unless said. `-- --test` is a quick run on small files.
+//! `cargo bench --no-default-features --bench cold [-- ROUNDS PART... in=DIRECTORY]` writes files
+//! of 600 MB, below `target` unless said, and prints medians; the parts are `cold`, `steps`, `warm`
+//! and `start`, all of them unless said. `-- larger=BYTES` is about a single file of so many bytes,
+//! of which no page is dropped: for one that is larger than memory. `-- --test` is a quick run on
+//! small files. What is read is compared with what was written, each time.
 
 #![allow(
     unsafe_code,
@@ -29,40 +31,68 @@ mod support;
 mod linux {
     use std::fs::File;
     use std::hint::black_box;
+    use std::num::NonZero;
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::{FileExt, OpenOptionsExt};
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
+    use std::sync::Mutex;
     use std::time::Instant;
 
     use embmap::format::ROWS_OFFSET;
     use embmap::{Access, DType, GatherOptions, OpenOptions, Table, Temperature};
-    use memmap2::{Advice, MmapOptions};
+    use io_uring::{IoUring, opcode, types};
+    use memmap2::{Advice, MmapMut, MmapOptions};
 
     use super::support::{self, Random};
 
-    const COLD: [&str; 9] = [
+    /// What everything else is told as a share of: a loop over `io_uring` that reads the blocks
+    /// of the rows past the page cache, and does nothing with them.
+    const LIMIT: &str = "io_uring, O_DIRECT, depth 128";
+
+    const COLD: [&str; 15] = [
+        LIMIT,
         "planned, 1 thread",
         "planned, 2 threads",
         "planned, read access",
+        "direct, 1 thread",
+        "direct, 2 threads",
+        "direct without io_uring, 1 thread",
         "always asked ahead",
         "asked ahead by prefetch",
+        "windows of posix_fadvise",
+        "windows of madvise",
         "default mapping",
         "RANDOM alone",
         "RANDOM, 32 threads",
         "O_DIRECT, 32 threads",
     ];
 
+    /// The reads in flight of the limit.
+    const DEPTH: usize = 128;
+
+    /// The rows that a window of hints is about.
+    const WINDOW: usize = 512;
+
     pub(super) fn main() {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let quick = arguments.iter().any(|argument| argument == "--test");
         let rounds = arguments.iter().find_map(|argument| argument.parse().ok());
         let rounds: usize = rounds.unwrap_or(if quick { 1 } else { 7 });
-        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let option = |name| arguments.iter().find_map(|argument| argument.strip_prefix(name));
+        let below = PathBuf::from(option("in=").unwrap_or(env!("CARGO_TARGET_TMPDIR")));
+        let directory = tempfile::tempdir_in(below).unwrap();
+        let path = directory.path().join("table.emb");
+        if let Some(bytes) = option("larger=") {
+            let rows = bytes.parse::<u64>().unwrap() / 3072;
+            write_large(&path, rows);
+            Bench::new(&path, 3072, rows, rounds, Vec::new()).larger();
+            return;
+        }
         for row in [3072usize, 512] {
-            let rows = if quick { 1 << 20 } else { 300 << 20 } / row as u64;
-            let path = directory.path().join("table.emb");
+            let rows = if quick { 1 << 20 } else { 600 << 20 } / row as u64;
             let dim = row / 4;
-            support::write_random(&path, rows, dim, DType::F32, None);
-            let bench = Bench { path: &path, row, rows, rounds };
+            let encoded = support::write_random(&path, rows, dim, DType::F32, None);
+            let bench = Bench::new(&path, row, rows, rounds, encoded);
             println!("\nrows of {row} bytes, {rows} of them, {rounds} rounds");
             let sizes: &[usize] = if quick { &[16, 256] } else { &[16, 4096, 65_536] };
             let all = !["cold", "steps", "warm", "start"]
@@ -90,6 +120,11 @@ mod linux {
         row: usize,
         rows: u64,
         rounds: usize,
+        /// The rows as they were written; empty where they would not fit.
+        encoded: Vec<u8>,
+        direct: Table,
+        threads: Table,
+        limit: Mutex<Limit>,
     }
 
     /// What one reading of a batch took.
@@ -98,9 +133,20 @@ mod linux {
         seconds: f64,
         faults: u64,
         device_bytes: u64,
+        processor: f64,
     }
 
-    impl Bench<'_> {
+    impl<'a> Bench<'a> {
+        fn new(path: &'a Path, row: usize, rows: u64, rounds: usize, encoded: Vec<u8>) -> Self {
+            let open = |io_uring| {
+                let options = OpenOptions::new().access(Access::Direct).io_uring(io_uring);
+                options.open(path).unwrap()
+            };
+            let (direct, threads) = (open(true), open(false));
+            let limit = Mutex::new(Limit::new(path, row, &direct));
+            Bench { path, row, rows, rounds, encoded, direct, threads, limit }
+        }
+
         fn ids(&self, random: &mut Random, count: usize) -> Vec<u64> {
             (0..count).map(|_| random.below(self.rows)).collect()
         }
@@ -134,38 +180,81 @@ mod linux {
                     if heavy {
                         continue;
                     }
-                    let ids = self.ids(&mut random, size);
-                    self.drop_pages();
-                    costs[way].push(self.one(COLD[way], &ids));
+                    // A small batch is over too soon for one figure.
+                    for _ in 0..(64 / size).clamp(1, 4) {
+                        let ids = self.ids(&mut random, size);
+                        self.drop_pages();
+                        costs[way].push(self.one(COLD[way], &ids));
+                    }
                 }
             }
-            println!("  {size} cold rows{:32}rows/s     ms  faults  amplification", "");
-            for (way, costs) in COLD.iter().zip(&costs) {
-                if costs.is_empty() {
-                    continue;
+            self.tell(&format!("{size} cold rows"), size, &COLD, &costs);
+        }
+
+        /// Batches of a table that does not fit in memory: what is there is as it comes.
+        fn larger(&self) {
+            const WAYS: [&str; 8] = [
+                LIMIT,
+                "planned, 1 thread",
+                "planned, 2 threads",
+                "planned, read access",
+                "direct, 1 thread",
+                "default mapping",
+                "RANDOM alone",
+                "RANDOM, 32 threads",
+            ];
+            let table = self.map(Temperature::Measured);
+            let found = table.residency().unwrap();
+            let cached = found.cached_bytes.unwrap_or(0) as f64 / found.total_bytes as f64;
+            println!("\n{} bytes, {:.0} % of them cached", found.total_bytes, cached * 100.0);
+            for size in [16, 4096] {
+                let mut random = Random(3);
+                let mut costs = vec![Vec::new(); WAYS.len()];
+                for round in 0..self.rounds {
+                    for turn in 0..WAYS.len() {
+                        let way = (turn + round) % WAYS.len();
+                        let ids = self.ids(&mut random, size);
+                        costs[way].push(self.one(WAYS[way], &ids));
+                    }
                 }
-                let cost = |pick: fn(&Cost) -> f64| median(costs.iter().map(pick).collect());
-                let seconds = cost(|cost| cost.seconds);
+                self.tell(&format!("{size} rows"), size, &WAYS, &costs);
+            }
+        }
+
+        fn tell(&self, title: &str, size: usize, ways: &[&str], costs: &[Vec<Cost>]) {
+            println!(
+                "  {title:34}      rows/s  of the limit     ms  faults  CPU us/row  amplification"
+            );
+            let middle =
+                |way: usize, pick: fn(&Cost) -> f64| median(costs[way].iter().map(pick).collect());
+            let limit = middle(0, |cost| cost.seconds);
+            for (way, name) in ways.iter().enumerate().filter(|(way, _)| !costs[*way].is_empty()) {
+                let seconds = middle(way, |cost| cost.seconds);
                 println!(
-                    "    {way:40} {:10.0} {:8.2} {:6.0} {:8.1}",
+                    "    {name:34} {:9.0} {:13.2} {:7.2} {:7.0} {:11.2} {:14.1}",
                     size as f64 / seconds,
+                    limit / seconds,
                     seconds * 1e3,
-                    cost(|cost| cost.faults as f64),
-                    cost(|cost| cost.device_bytes as f64) / (size * self.row) as f64
+                    middle(way, |cost| cost.faults as f64),
+                    middle(way, |cost| cost.processor) * 1e6 / size as f64,
+                    middle(way, |cost| cost.device_bytes as f64) / (size * self.row) as f64
                 );
             }
         }
 
         fn one(&self, way: &str, ids: &[u64]) -> Cost {
             let mut out = vec![1u8; ids.len() * self.row];
-            match way {
+            let cost = match way {
+                LIMIT => return self.limit.lock().unwrap().read(ids),
                 "planned, 1 thread" => self.gather(Temperature::Measured, 1, ids, &mut out),
                 "planned, 2 threads" => self.gather(Temperature::Measured, 2, ids, &mut out),
                 "always asked ahead" => self.gather(Temperature::Cold, 1, ids, &mut out),
+                "direct, 1 thread" => gathered(&self.direct, 1, ids, &mut out),
+                "direct, 2 threads" => gathered(&self.direct, 2, ids, &mut out),
+                "direct without io_uring, 1 thread" => gathered(&self.threads, 1, ids, &mut out),
                 "planned, read access" => {
                     let table = OpenOptions::new().access(Access::Read).open(self.path).unwrap();
-                    let options = GatherOptions::new().threads(1);
-                    timed(|| table.gather_bytes_into_with(ids, &mut out, &options).unwrap())
+                    gathered(&table, 1, ids, &mut out)
                 }
                 "asked ahead by prefetch" => {
                     let table = self.map(Temperature::Measured);
@@ -175,17 +264,69 @@ mod linux {
                         table.gather_bytes_into_with(ids, &mut out, &options).unwrap();
                     })
                 }
+                "windows of posix_fadvise" | "windows of madvise" => {
+                    self.hinted(way.ends_with("posix_fadvise"), ids, &mut out)
+                }
                 "default mapping" => self.by_faults(None, 1, ids, &mut out),
                 "RANDOM alone" => self.by_faults(Some(Advice::Random), 1, ids, &mut out),
                 "RANDOM, 32 threads" => self.by_faults(Some(Advice::Random), 32, ids, &mut out),
-                _ => self.direct(32, ids, &mut out),
+                "O_DIRECT, 32 threads" => self.direct(32, ids, &mut out),
+                _ => panic!("no way is called {way}"),
+            };
+            if !self.encoded.is_empty() {
+                for (id, out) in ids.iter().zip(out.chunks(self.row)) {
+                    assert!(out == &self.encoded[*id as usize * self.row..][..self.row], "{way}");
+                }
             }
+            cost
+        }
+
+        /// What the plan does where `process_madvise` is not allowed: one call a range.
+        fn hinted(&self, by_file: bool, ids: &[u64], out: &mut [u8]) -> Cost {
+            let file = File::open(self.path).unwrap();
+            // SAFETY: the bench's own file, which nothing writes to while it is mapped.
+            let map = unsafe { MmapOptions::new().map(&file).unwrap() };
+            map.advise(Advice::Random).unwrap();
+            let start_of = |id: u64| ROWS_OFFSET + id * self.row as u64;
+            let ask = |ids: &[u64]| {
+                let mut pages: Vec<(u64, u64)> = ids
+                    .iter()
+                    .map(|id| {
+                        let start = start_of(*id);
+                        (start / 4096, (start + self.row as u64).div_ceil(4096))
+                    })
+                    .collect();
+                pages.sort_unstable();
+                pages.dedup();
+                for (start, end) in pages {
+                    let (start, bytes) = (start * 4096, (end - start) * 4096);
+                    if by_file {
+                        let advice = rustix::fs::Advice::WillNeed;
+                        rustix::fs::fadvise(&file, start, NonZero::new(bytes), advice).unwrap();
+                    } else {
+                        let (start, bytes) = (start as usize, bytes as usize);
+                        map.advise_range(Advice::WillNeed, start, bytes).unwrap();
+                    }
+                }
+            };
+            timed(|| {
+                let windows: Vec<&[u64]> = ids.chunks(WINDOW).collect();
+                let mut outs = out.chunks_mut(WINDOW * self.row);
+                ask(windows[0]);
+                for (index, ids) in windows.iter().enumerate() {
+                    if let Some(next) = windows.get(index + 1) {
+                        ask(next);
+                    }
+                    let out = outs.next().unwrap();
+                    for (id, out) in ids.iter().zip(out.chunks_mut(self.row)) {
+                        out.copy_from_slice(&map[start_of(*id) as usize..][..self.row]);
+                    }
+                }
+            })
         }
 
         fn gather(&self, how: Temperature, threads: usize, ids: &[u64], out: &mut [u8]) -> Cost {
-            let table = self.map(how);
-            let options = GatherOptions::new().threads(threads);
-            timed(|| table.gather_bytes_into_with(ids, out, &options).unwrap())
+            gathered(&self.map(how), threads, ids, out)
         }
 
         fn by_faults(
@@ -360,15 +501,101 @@ mod linux {
         }
     }
 
+    /// A tight loop of reads at a constant depth.
+    struct Limit {
+        row: u64,
+        block: u64,
+        file: File,
+        ring: IoUring,
+        buffers: MmapMut,
+    }
+
+    impl Limit {
+        fn new(path: &Path, row: usize, direct: &Table) -> Self {
+            let block = direct.direct_io().unwrap().unwrap().alignment;
+            let flag = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+            let file = File::options().read(true).custom_flags(flag).open(path).unwrap();
+            let ring = IoUring::builder().setup_coop_taskrun().build(DEPTH as u32).unwrap();
+            let most = row + 2 * block as usize;
+            let buffers = MmapMut::map_anon(DEPTH * most.next_multiple_of(4096)).unwrap();
+            Limit { row: row as u64, block, file, ring, buffers }
+        }
+
+        fn read(&mut self, ids: &[u64]) -> Cost {
+            let block = self.block;
+            timed(|| {
+                let blocks_of = |id: &u64| {
+                    let start = ROWS_OFFSET + id * self.row;
+                    let first = start / block * block;
+                    (first, ((start + self.row).next_multiple_of(block) - first) as u32)
+                };
+                let mut reads: Vec<(u64, u32)> = ids.iter().map(blocks_of).collect();
+                reads.sort_unstable();
+                reads.dedup();
+                let slot_bytes = self.buffers.len() / DEPTH;
+                let mut free: Vec<usize> = (0..DEPTH).collect();
+                let (mut next, mut done) = (0, 0);
+                while done < reads.len() {
+                    while let Some(slot) = (next < reads.len()).then(|| free.pop()).flatten() {
+                        let (offset, bytes) = reads[next];
+                        let place = self.buffers[slot * slot_bytes..].as_mut_ptr();
+                        let fd = types::Fd(self.file.as_raw_fd());
+                        let read = opcode::Read::new(fd, place, bytes).offset(offset);
+                        let entry = read.build().user_data(slot as u64);
+                        // SAFETY: the slot's buffer lives on, and is used by no other read.
+                        unsafe { self.ring.submission().push(&entry).unwrap() };
+                        next += 1;
+                    }
+                    self.ring.submit_and_wait((next - done).min(16)).unwrap();
+                    for entry in self.ring.completion() {
+                        assert!(entry.result() > 0);
+                        free.push(entry.user_data() as usize);
+                        done += 1;
+                    }
+                }
+            })
+        }
+    }
+
+    /// A table of random bits that is never in memory as a whole.
+    fn write_large(path: &Path, rows: u64) {
+        const CHUNK: u64 = 1 << 15;
+        let mut random = Random(rows);
+        let mut writer = embmap::WriteOptions::new(768, DType::F32).create(path).unwrap();
+        for start in (0..rows).step_by(CHUNK as usize) {
+            let bytes = CHUNK.min(rows - start) as usize * 3072;
+            writer.push_encoded(&random.bytes(bytes)).unwrap();
+        }
+        writer.finish().unwrap();
+    }
+
+    fn gathered(table: &Table, threads: usize, ids: &[u64], out: &mut [u8]) -> Cost {
+        let options = GatherOptions::new().threads(threads);
+        timed(|| table.gather_bytes_into_with(ids, out, &options).unwrap())
+    }
+
     fn timed(work: impl FnOnce()) -> Cost {
-        let (faults, device_bytes) = (major_faults(), device_bytes());
+        let before = (major_faults(), device_bytes(), processor_seconds());
         let start = Instant::now();
         work();
         Cost {
             seconds: start.elapsed().as_secs_f64(),
-            faults: major_faults() - faults,
-            device_bytes: device_bytes_since(device_bytes),
+            faults: major_faults() - before.0,
+            device_bytes: device_bytes() - before.1,
+            processor: processor_seconds() - before.2,
         }
+    }
+
+    /// The time of all threads of this process, in user and in kernel mode.
+    fn processor_seconds() -> f64 {
+        let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: `usage` has the room of one `rusage`.
+        let status = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+        assert_eq!(status, 0);
+        // SAFETY: zeroed, which is valid, and then filled.
+        let usage = unsafe { usage.assume_init() };
+        let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+        seconds(usage.ru_utime) + seconds(usage.ru_stime)
     }
 
     fn major_faults() -> u64 {
@@ -381,10 +608,6 @@ mod linux {
         let io = std::fs::read_to_string("/proc/self/io").unwrap();
         let line = io.lines().find_map(|line| line.strip_prefix("read_bytes: "));
         line.unwrap().parse().unwrap()
-    }
-
-    fn device_bytes_since(before: u64) -> u64 {
-        device_bytes() - before
     }
 
     fn median(mut values: Vec<f64>) -> f64 {

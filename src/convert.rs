@@ -57,6 +57,7 @@ pub struct ConvertOptions {
     rows: Option<Range<u64>>,
     replace: bool,
     file_id: Option<[u8; 16]>,
+    norms: bool,
 }
 
 impl ConvertOptions {
@@ -109,9 +110,17 @@ impl ConvertOptions {
         self
     }
 
+    /// Adds the norm of each row, which [`nearest`](Table::nearest) takes cosines with. A table
+    /// that has norms keeps them: those of the rows as they are written.
+    #[must_use]
+    pub fn norms(mut self, yes: bool) -> Self {
+        self.norms = yes;
+        self
+    }
+
     /// Tells a writer what it needs to know of these options.
     fn describe(&self, write: WriteOptions) -> WriteOptions {
-        let write = write.replace(self.replace);
+        let write = write.replace(self.replace).norms(self.norms);
         let write = match self.align {
             Some(bytes) => write.align(bytes),
             None => write,
@@ -175,6 +184,7 @@ pub fn convert_with(
     let mut write = options
         .describe(recoding.describe(WriteOptions::new(table.dim(), dtype)))
         .vocab(rows.end - rows.start)
+        .norms(options.norms || table.norms.is_some())
         .metadata(metadata(table, &rows, None)?);
     if let Some(json) = table.tokenizer_json()?.filter(|_| whole) {
         write = write.tokenizer(json.into_owned());

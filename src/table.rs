@@ -26,7 +26,7 @@ mod windows;
 pub(crate) use budget::Budget;
 pub use direct::DirectIo;
 pub use info::{Access, SectionInfo, TableInfo};
-pub(crate) use order::{Places, RowOrder, Run};
+pub(crate) use order::{IdsByPlace, Places, RowOrder, Run};
 pub use rows::Rows;
 pub(crate) use temperature::Patience;
 pub use temperature::Temperature;

@@ -5,7 +5,7 @@ use std::ops::{ControlFlow, Range};
 use byteorder::{ByteOrder, LittleEndian};
 
 use crate::checks::{BLOCK_BYTES, BlockSums, SectionSum, block_sum};
-use crate::codec::{Codec, count_non_finite};
+use crate::codec::count_non_finite;
 use crate::error::{Error, FormatError, Result};
 use crate::layout::Extent;
 use crate::order::verify_order;
@@ -13,9 +13,11 @@ use crate::storage::{Scan, StoredFile, Stretch};
 use crate::table::Table;
 use crate::tokens::verify_tokens;
 
+mod norms;
 mod numbers;
+mod rows;
 
-use numbers::Numbers;
+use rows::RowChecks;
 
 /// The bytes read at once: whole blocks, and a multiple of every element's size.
 const PIECE: usize = 16 * BLOCK_BYTES as usize;
@@ -120,14 +122,16 @@ impl Table {
         let mut found = Verification::default();
         let plane = &self.layout.values;
         let rows: u64 = plane.extents().iter().map(|extent| plane.extent_bytes(extent)).sum();
+        let mut checks = RowChecks::of(self);
         match self.checks.blocks {
-            Some(blocks) => self.verify_blocks(blocks, &mut found, &mut progress)?,
-            None if self.codec != Codec::Plain => {
-                let mut numbers = Numbers::of(self);
+            Some(blocks) => {
+                self.verify_blocks(blocks, checks.as_mut(), &mut found, &mut progress)?;
+            }
+            None if checks.is_some() => {
                 let mut scan = self.scan_places(0..self.vocab(), PIECE);
-                while let Some(piece) = scan.next()? {
+                while let (Some(piece), Some(checks)) = (scan.next()?, &mut checks) {
                     found.bytes += piece.bytes.len() as u64;
-                    numbers.count(piece.first, piece.bytes, &mut found);
+                    checks.apply(piece.first, piece.bytes, &mut found);
                     if progress(found.bytes, self.vocab() * self.row_bytes()).is_break() {
                         return Err(Error::Interrupted);
                     }
@@ -148,6 +152,7 @@ impl Table {
                 }
             }
         }
+        checks.map_or(Ok(()), RowChecks::finish)?;
         // What was found there is the place of a row.
         if let Some(place) = found.first_non_finite_row {
             found.first_non_finite_row = Some(self.id_at(place));
@@ -203,6 +208,7 @@ impl Table {
     fn verify_blocks(
         &self,
         blocks: BlockSums,
+        mut checks: Option<&mut RowChecks<'_>>,
         found: &mut Verification,
         progress: &mut impl FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<()> {
@@ -211,7 +217,6 @@ impl Table {
             return Ok(());
         };
         let block_bytes = u64::from(BLOCK_BYTES);
-        let mut numbers = (self.codec != Codec::Plain).then(|| Numbers::of(self));
         let mut covered = scan(file, blocks.covered);
         while let Some((offset, piece)) = covered.next()? {
             found.bytes += piece.len() as u64;
@@ -232,8 +237,8 @@ impl Table {
                 }
             }
             let rows = self.inspect_padding(extent, offset, piece, found);
-            match &mut numbers {
-                Some(numbers) => numbers.count_lying(offset - extent.offset, rows, found),
+            match &mut checks {
+                Some(checks) => checks.apply_lying(offset - extent.offset, rows, found),
                 None => self.count_plain(extent, offset, rows, found),
             }
             if progress(found.bytes, blocks.covered.bytes).is_break() {

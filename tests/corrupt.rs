@@ -16,6 +16,7 @@ use embmap::{DType, Error, FormatError, Table};
 use proptest::prelude::*;
 use rayon::prelude::*;
 use support::{field, reseal, small_file};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 fn small() -> Vec<u8> {
     small_file(tempfile::tempdir().unwrap().path())
@@ -110,8 +111,8 @@ fn every_header_field_has_its_own_error() {
         E::ChecksumBlock { expected: 65_536, found: 4096 }
     );
     assert_eq!(with("section_count", 65), E::SectionCount { most: 64, found: 65 });
-    let used = field("sections").offset as u64 + 6 * 32;
-    assert_eq!(with("section_count", 6), E::Reserved { offset: used });
+    let used = field("sections").offset as u64 + 7 * 32;
+    assert_eq!(with("section_count", 7), E::Reserved { offset: used });
     assert_eq!(with("reserved_1", 1), E::Reserved { offset: 168 });
     assert_eq!(with("reserved_2", 1), E::Reserved { offset: 2304 });
     let sum = open_error(&{
@@ -136,7 +137,7 @@ fn what_newer_minor_versions_add_is_skipped() {
 #[test]
 fn every_rule_of_the_directory_has_its_own_error() {
     use FormatError as E;
-    // In order: token offsets, bytes, presence, index, tokenizer, metadata, block sums.
+    // In order: token offsets, bytes, presence, index, tokenizer, metadata, norms, block sums.
     assert_eq!(with_section(2, 0, 4, 0), E::SectionKind { index: 2 });
     assert_eq!(with_section(4, 0, 4, 6), E::SectionDuplicate { index: 5, kind: 6 });
     assert_eq!(with_section(4, 4, 4, 1), E::SectionFlags { index: 4, expected: 0, found: 1 });
@@ -156,10 +157,12 @@ fn every_rule_of_the_directory_has_its_own_error() {
     assert!(matches!(with_section(0, 16, 8, 57), E::SectionRule { index: 0, kind: 1, .. }));
     assert!(matches!(with_section(2, 16, 8, 2), E::SectionRule { index: 2, kind: 3, .. }));
     assert!(matches!(with_section(3, 0, 4, 0x3e8), E::SectionMissing { missing: 4, .. }));
-    assert!(matches!(with_section(6, 16, 8, 16), E::SectionRule { index: 6, kind: 9, .. }));
-    assert!(matches!(with_section(6, 16, 8, 5000), E::SectionRule { index: 6, kind: 9, .. }));
+    assert!(matches!(with_section(7, 16, 8, 16), E::SectionRule { index: 7, kind: 9, .. }));
+    assert!(matches!(with_section(7, 16, 8, 5000), E::SectionRule { index: 7, kind: 9, .. }));
     assert!(matches!(with_section(1, 0, 4, 1000), E::SectionMissing { missing: 2, .. }));
-    assert!(matches!(with_section(6, 0, 4, 1000), E::SectionMissing { missing: 9, .. }));
+    assert!(matches!(with_section(7, 0, 4, 1000), E::SectionMissing { missing: 9, .. }));
+    assert!(matches!(with_section(6, 16, 8, 16), E::SectionRule { index: 6, kind: 8, .. }));
+    assert!(matches!(with_section(6, 16, 8, 24), E::SectionRule { index: 6, kind: 8, .. }));
     // A section that grew over the boundary pushes the next one away.
     assert!(matches!(with_section(5, 16, 8, 4097), E::SectionOffset { index: 6, .. }));
 
@@ -168,7 +171,7 @@ fn every_rule_of_the_directory_has_its_own_error() {
         LittleEndian::write_u32(&mut file[field(unused).range()], 0);
     }
     reseal(&mut file);
-    assert!(matches!(open_error(&file), E::SectionRule { index: 6, kind: 9, .. }));
+    assert!(matches!(open_error(&file), E::SectionRule { index: 7, kind: 9, .. }));
 
     let mut file = small();
     let page = file.split_off(file.len() - TRAILER_BYTES);
@@ -372,6 +375,62 @@ fn metadata_that_is_not_utf8_is_found() {
     ));
 }
 
+/// What follows a section is sealed again: a norm that is not its row's has nothing to betray it
+/// but the row.
+#[test]
+fn a_norm_that_is_not_its_row_s_is_found() {
+    let seal = |file: &mut Vec<u8>| {
+        let table = Table::from_bytes(file).unwrap();
+        let sections = table.info().sections.clone();
+        let seed = xxh3_64(&support::FILE_ID);
+        let place = |offset: u64| usize::try_from(offset).unwrap();
+        let [norms, sums] = ["norms", "block_sums"]
+            .map(|name| sections.iter().position(|section| section.name == name).unwrap());
+        let mut blocks = Vec::new();
+        let covered = &file[place(ROWS_OFFSET)..place(sections[sums].offset)];
+        for (block, bytes) in (0u64..).zip(covered.chunks(65_536)) {
+            blocks.extend(xxh3_64_with_seed(bytes, seed.wrapping_add(block)).to_le_bytes());
+        }
+        let start = place(sections[sums].offset);
+        file[start..start + blocks.len()].copy_from_slice(&blocks);
+        for index in [norms, sums] {
+            let section = &sections[index];
+            let bytes = &file[place(section.offset)..place(section.offset + section.bytes)];
+            let sum = xxh3_64_with_seed(bytes, seed);
+            let entry = field("sections").offset + index * 32 + 24;
+            LittleEndian::write_u64(&mut file[entry..entry + 8], sum);
+        }
+        reseal(file);
+    };
+    let mut file = small();
+    let norms = Table::from_bytes(&file).unwrap().info().sections[6].clone();
+    assert_eq!((norms.name, norms.kind, norms.bytes), ("norms", 8, 20));
+    let third = usize::try_from(norms.offset).unwrap() + 8;
+    let expected = LittleEndian::read_f32(&file[third..]);
+    assert_eq!(expected, (2f32 * 2.0 + 2.25 * 2.25 + 2.0 * 2.0).sqrt());
+    seal(&mut file);
+    assert_eq!(damage_of(&file), [], "sealing changes nothing");
+    for wrong in [f32::from_bits(expected.to_bits() + 1), -expected, f32::NAN, 0.0] {
+        LittleEndian::write_f32(&mut file[third..third + 4], wrong);
+        seal(&mut file);
+        let (expected, found) = (expected.to_bits(), wrong.to_bits());
+        let norm = FormatError::Norm { id: 2, expected, found };
+        assert_eq!(damage_of(&file), [embmap::Damage::Format(norm)], "{wrong}");
+        // A search takes them as they are, and no number makes it panic.
+        let table = Table::from_bytes(&file).unwrap();
+        table.nearest(&[1.0, 1.0, 1.0], 5, embmap::Metric::Cosine).unwrap();
+    }
+    // Without block sums rows are checked all the same.
+    let mut row = small();
+    row[65_536 + 64] ^= 1;
+    seal(&mut row);
+    let damage = damage_of(&row);
+    let of_the_row = |damage: &embmap::Damage| {
+        matches!(damage, embmap::Damage::Format(FormatError::Norm { id: 1, .. }))
+    };
+    assert!(damage.iter().all(of_the_row) && damage.len() == 1, "{damage:?}");
+}
+
 /// Opens bytes and uses everything, as a careless program would.
 fn use_everything(file: &[u8]) {
     let Ok(table) = Table::from_bytes(file) else { return };
@@ -392,6 +451,10 @@ fn use_everything(file: &[u8]) {
     let _ = table.metadata().map(|text| text.map(|text| text.len()));
     let _ = table.tokenizer_json().map(|text| text.map(|text| text.len()));
     let _ = table.verify().map(|found| found.is_sound());
+    if table.dim() < 1 << 16 {
+        let query = vec![0.5; table.dim()];
+        let _ = table.nearest(&query, 1, embmap::Metric::Cosine).map(|found| found.len());
+    }
 }
 
 proptest! {

@@ -30,6 +30,25 @@ struct Golden {
     tokens: Vec<Option<&'static str>>,
     tokenizer: Option<&'static str>,
     metadata: Option<&'static str>,
+    norms: bool,
+}
+
+/// Plain rows and nothing else, none of them yet.
+impl Default for Golden {
+    fn default() -> Self {
+        Golden {
+            name: "",
+            dtype: DType::F32,
+            dim: 1,
+            align: None,
+            order: vec![],
+            rows: vec![],
+            tokens: vec![],
+            tokenizer: None,
+            metadata: None,
+            norms: false,
+        }
+    }
 }
 
 fn goldens() -> Vec<Golden> {
@@ -57,19 +76,13 @@ fn goldens() -> Vec<Golden> {
             name: "f32.emb",
             dtype: DType::F32,
             dim: 3,
-            align: None,
-            order: vec![],
             rows: bytemuck::cast_slice(&f32s).to_vec(),
-            tokens: vec![],
-            tokenizer: None,
-            metadata: None,
+            ..Golden::default()
         },
         Golden {
             name: "f16-tokens.emb",
             dtype: DType::F16,
             dim: 5,
-            align: None,
-            order: vec![],
             rows: bytemuck::cast_slice(&f16s).to_vec(),
             // A duplicate, an empty and an absent token, several scripts, one more than rows.
             tokens: vec![
@@ -84,28 +97,24 @@ fn goldens() -> Vec<Golden> {
             ],
             tokenizer: Some(r#"{"version":"1.0","model":{"type":"WordLevel","vocab":{}}}"#),
             metadata: Some(r#"{"licence":"CC0-1.0","source":{"format":"made by hand"}}"#),
+            ..Golden::default()
         },
         Golden {
             name: "bf16-align64.emb",
             dtype: DType::BF16,
             dim: 33,
             align: Some(64),
-            order: vec![],
             rows: bytemuck::cast_slice(&bf16s).to_vec(),
             tokens: vec![Some("only one token")],
-            tokenizer: None,
-            metadata: None,
+            ..Golden::default()
         },
         Golden {
             name: "f64.emb",
             dtype: DType::F64,
             dim: 2,
-            align: None,
-            order: vec![],
             rows: bytemuck::cast_slice(&f64s).to_vec(),
-            tokens: vec![],
-            tokenizer: None,
             metadata: Some("{}"),
+            ..Golden::default()
         },
         Golden {
             name: "row-order.emb",
@@ -116,21 +125,36 @@ fn goldens() -> Vec<Golden> {
             order: vec![129, 5, 6, 0, 128, 63],
             rows: bytemuck::cast_slice(&numbered).to_vec(),
             tokens: vec![Some("of row 0"), None, Some("of row 2")],
-            tokenizer: None,
-            metadata: None,
+            ..Golden::default()
         },
         Golden {
             name: "no-rows.emb",
             dtype: DType::F32,
             dim: 768,
             align: Some(4096),
-            order: vec![],
             rows: vec![],
-            tokens: vec![],
-            tokenizer: None,
-            metadata: None,
+            ..Golden::default()
         },
+        normed(),
     ]
+}
+
+fn normed() -> Golden {
+    // A row of zeros, one with an infinity, one with a NaN.
+    let mut rows: Vec<bf16> = (0u16..60 * 19)
+        .map(|i| bf16::from_bits((0x3000 + i.wrapping_mul(40_503) % 0x1800) | (i << 15)))
+        .collect();
+    rows[2 * 19..3 * 19].fill(bf16::ZERO);
+    (rows[5 * 19 + 3], rows[6 * 19]) = (bf16::NEG_INFINITY, bf16::NAN);
+    Golden {
+        name: "norms.emb",
+        dtype: DType::BF16,
+        dim: 19,
+        order: vec![40, 2, 5],
+        rows: bytemuck::cast_slice(&rows).to_vec(),
+        norms: true,
+        ..Golden::default()
+    }
 }
 
 impl Golden {
@@ -154,7 +178,7 @@ impl Golden {
             options = options.metadata(json);
         }
         options = options.order(self.order.clone());
-        let mut writer = options.create(path).unwrap();
+        let mut writer = options.norms(self.norms).create(path).unwrap();
         for token in &self.tokens {
             writer.push_token(*token).unwrap();
         }
@@ -208,6 +232,8 @@ fn the_reader_finds_in_golden_files_what_went_in() {
         }
         assert_eq!(table.tokenizer_json().unwrap().as_deref(), golden.tokenizer);
         assert_eq!(table.metadata().unwrap().as_deref(), golden.metadata);
+        let norms = table.info().sections.iter().any(|section| section.name == "norms");
+        assert_eq!(norms, golden.norms, "{}", golden.name);
         assert!(table.verify().unwrap().is_sound(), "{}", golden.name);
     }
 }
@@ -247,6 +273,7 @@ fn an_independent_reader_finds_the_same() {
             .map(|token| golden.tokens.iter().position(|other| *other == Some(*token)).unwrap())
             .collect();
         assert_eq!(found["ids"], serde_json::json!(lowest));
+        assert_eq!(found["norms"].is_array(), golden.norms, "{}", golden.name);
     }
 }
 

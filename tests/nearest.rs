@@ -136,6 +136,17 @@ fn write_odd(path: &Path, vocab: u64, dim: usize) {
     writer.finish().unwrap();
 }
 
+/// The rows of a table, those of some ids first.
+fn write_ordered(table: &Table, path: &Path, order: &[u64], norms: bool) {
+    let options = WriteOptions::new(table.dim(), table.dtype()).order(order).norms(norms);
+    let mut writer = options.create(path).unwrap();
+    let others = (0..table.vocab()).filter(|id| !order.contains(id));
+    for id in order.iter().copied().chain(others) {
+        writer.push_encoded(table.encoded_row(id).unwrap()).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
 fn check(table: &Table, queries: &[f32], k: usize, without: &[u64]) {
     let (dim, rows) = (table.dim(), rows(table));
     for metric in [Metric::Dot, Metric::Cosine] {
@@ -162,19 +173,30 @@ proptest! {
         count in prop::sample::select(vec![1usize, 2, 3, 17]),
         dtype in prop::sample::select(vec![DType::F32, DType::F16, DType::BF16, DType::F64]),
         align in any::<bool>(),
+        norms in any::<bool>(),
+        placed in 0usize..200,
         seed: u64,
     ) {
         let directory = tempfile::tempdir().unwrap();
-        let (odd, path) = (directory.path().join("odd.emb"), directory.path().join("table.emb"));
+        let [odd, path, ordered] =
+            ["odd.emb", "table.emb", "ordered.emb"].map(|name| directory.path().join(name));
         write_odd(&odd, vocab, dim);
-        let options = ConvertOptions::new().dtype(dtype);
+        let options = ConvertOptions::new().dtype(dtype).norms(norms);
         let options = if align { options.align(64) } else { options };
         convert(&mapped(&odd), &path, &options).unwrap();
         let mut random = Random(seed);
+        // Some rows lie in an order of their own.
+        let mut order: Vec<u64> = (0..vocab).collect();
+        for at in 0..order.len() {
+            order.swap(at, random.below(vocab) as usize);
+        }
+        order.truncate(placed);
+        write_ordered(&mapped(&path), &ordered, &order, norms);
         let queries: Vec<f32> = (0..count * dim).map(|_| number(&mut random)).collect();
         let without: Vec<u64> = (0..3).map(|_| random.below(vocab)).collect();
-        for table in every_access(&path) {
+        for table in every_access(&path).into_iter().chain(every_access(&ordered)) {
             check(&table, &queries, k.min(vocab as usize), &without);
+            prop_assert!(table.verify().unwrap().is_sound());
         }
     }
 }
@@ -185,7 +207,8 @@ fn every_codec_is_searched_as_it_decodes() {
     let mut random = Random(5);
     for dtype in [DType::I8, DType::F8E4M3, DType::Q8_0] {
         let path = directory.path().join(format!("{dtype}.emb"));
-        convert(&mapped(Path::new(MODEL)), &path, &ConvertOptions::new().dtype(dtype)).unwrap();
+        let options = ConvertOptions::new().dtype(dtype);
+        convert(&mapped(Path::new(MODEL)), &path, &options).unwrap();
         let queries: Vec<f32> = (0..5 * 384).map(|_| number(&mut random)).collect();
         for table in every_access(&path) {
             check(&table, &queries, 7, &[3, 3, 2002]);
@@ -203,6 +226,38 @@ fn every_codec_is_searched_as_it_decodes() {
         let table = OpenOptions::new().tensor(tensor).open("fixtures/gguf/model.gguf").unwrap();
         let queries: Vec<f32> = (0..2 * table.dim()).map(|_| number(&mut random)).collect();
         check(&table, &queries, 9, &[]);
+    }
+}
+
+/// Norms are found as rows are written, whatever their codec, and change no answer.
+#[test]
+fn norms_in_the_file_are_those_that_a_search_finds() {
+    let directory = tempfile::tempdir().unwrap();
+    let tensor = "model.language_model.layers.1.ple.ple_embedding.ngram_embedding.shard_{}.weight";
+    let pieces = OpenOptions::new().tensor(tensor).open("fixtures/pieces").unwrap();
+    let gguf = OpenOptions::new().tensor("token_embd.weight").open("fixtures/gguf/model.gguf");
+    let tables =
+        [(mapped(Path::new(MODEL)), Some(DType::I8)), (pieces, None), (gguf.unwrap(), None)];
+    for (table, dtype) in tables {
+        let path = |name: &str| directory.path().join(name);
+        let mut options = ConvertOptions::new().replace(true);
+        if let Some(dtype) = dtype {
+            options = options.dtype(dtype);
+        }
+        convert(&table, path("without.emb"), &options).unwrap();
+        convert(&table, path("with.emb"), &options.norms(true)).unwrap();
+        // A table that has norms keeps them, whatever becomes of its rows.
+        let again = ConvertOptions::new().dtype(DType::F16).rows(3..90).replace(true);
+        convert(&mapped(&path("with.emb")), path("again.emb"), &again).unwrap();
+        for (name, has) in [("without.emb", false), ("with.emb", true), ("again.emb", true)] {
+            let table = mapped(&path(name));
+            assert_eq!(table.info().sections.iter().any(|it| it.name == "norms"), has);
+            assert!(table.verify().unwrap().is_sound());
+            let queries: Vec<f32> = row(&table, 5).into_iter().chain(row(&table, 7)).collect();
+            for table in every_access(&path(name)) {
+                check(&table, &queries, 5, &[]);
+            }
+        }
     }
 }
 

@@ -29,7 +29,7 @@ ROW_BYTES = [128, 512, 3072, 8192]
 BATCHES = [64, 512, 4096, 65_536, 1 << 20]
 
 # What a part takes at most of memory for an output.
-MOST_OUTPUT = 9 << 30
+MOST_OUTPUT = 4 << 30
 
 
 class Run:
@@ -248,7 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=[*PARTS, "all", "report", "data"], metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--bytes", type=int, default=1_000_000_000, help="of each warm table")
-    parser.add_argument("--cold-bytes", type=int, default=3_000_000_000, help="of the cold table")
+    parser.add_argument("--cold-bytes", type=int, default=1_500_000_000, help="of the cold table")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--cold-rounds", type=int, default=5)
     parser.add_argument("--directory", help="for the tables [default: target/peers/data]")

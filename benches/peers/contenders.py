@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,9 +81,22 @@ class Ours:
         return Contender(name, call, pointed)
 
 
+@functools.lru_cache(1)
+def rows_in_memory(path: Path) -> Any:
+    """A copy of a table's rows. It is freed when another one is asked for."""
+
+    class Rows:
+        _as_parameter_ = handle(native().limit_open(bytes(path)))
+
+        def __del__(self):
+            native().limit_close(self)
+
+    return Rows()
+
+
 def limit(table: Table, out: np.ndarray) -> list[Contender]:
     """Copies from memory in large pages, by each loop, on one thread and on two."""
-    of_memory = handle(native().limit_open(bytes(table.file(".emb"))))
+    of_memory = rows_in_memory(table.file(".emb"))
     gather, place, size = native().limit_gather, pointer(out), out.nbytes
 
     def contender(threads: int, way: int) -> Contender:
@@ -191,8 +206,14 @@ def finalfusion_select(table: Table) -> Contender:
     )
 
 
+@functools.cache
+def lmdb_opened(path: Path) -> int:
+    """It may be opened once."""
+    return handle(native().lmdb_open(bytes(path)))
+
+
 def lmdb_get(table: Table, out: np.ndarray) -> Contender:
-    opened = handle(native().lmdb_open(bytes(table.file(".lmdb"))))
+    opened = lmdb_opened(table.file(".lmdb"))
     gather, place, size = native().lmdb_gather, pointer(out), out.nbytes
     return Contender("LMDB", lambda ids: check(gather(opened, ids[0], ids[1], place, size)), pointed)
 

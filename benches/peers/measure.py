@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import time
 from pathlib import Path
@@ -14,6 +15,10 @@ from tables import Ids
 
 # Seconds between two turns: longer than OpenMP's threads, and embmap's, wait without sleeping.
 PAUSE = 0.008
+
+# Seconds of calls at the start of a turn that are not counted: a core that slept has to find its
+# speed again, and threads their work.
+RUN_UP = 0.003
 
 # The rows of a turn at least, and the most batches: a clock tick is little then.
 TURN_ROWS = 16_384
@@ -27,17 +32,22 @@ _CACHESTAT = 451
 
 def warm(contenders: list[Contender], ids: Ids, rows: int, rounds: int) -> dict[str, list[float]]:
     """The seconds that a batch took each contender in each round. Ids are new in every call, and
-    a first call of each turn is not counted: it wakes the contender's threads."""
+    the first calls of each turn are not counted."""
     batches = max(1, min(TURN_BATCHES, TURN_ROWS // rows))
     times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for round in range(rounds + 1):
         # Nobody always comes after the same other one.
         order = contenders[round % len(contenders) :] + contenders[: round % len(contenders)]
         for contender in order if round % 2 else order[::-1]:
-            prepared = [contender.prepare(ids.batch(rows)) for _ in range(batches + 1)]
+            prepared = [contender.prepare(ids.batch(rows)) for _ in range(batches)]
+            run_up = [contender.prepare(ids.batch(rows)) for _ in range(batches)]
             contender.begin()
             time.sleep(PAUSE)
-            kept = contender.call(prepared.pop())
+            start = time.perf_counter()
+            for turn in itertools.count():
+                kept = contender.call(run_up[turn % len(run_up)])
+                if time.perf_counter() - start > RUN_UP:
+                    break
             start = time.perf_counter()
             for form in prepared:
                 # As a loop would have it: the last output goes when the next is there.

@@ -30,6 +30,7 @@ _TYPES = {
     "lmdb_open": (_POINTER, [ctypes.c_char_p]),
     "lmdb_gather": (ctypes.c_int, [_POINTER, _POINTER, _SIZE, _POINTER, _SIZE]),
     "limit_open": (_POINTER, [ctypes.c_char_p]),
+    "limit_close": (None, [_POINTER]),
     "limit_loops": (_SIZE, []),
     "limit_gather": (ctypes.c_int, [_POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _SIZE, _SIZE]),
 }

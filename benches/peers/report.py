@@ -53,6 +53,8 @@ def times(other: float | None, ours: float) -> str:
 
 
 def table(heads: list[str], lines: list[list[str]]) -> str:
+    if not lines:
+        return "Not measured yet."
     rows = [heads, ["---"] * len(heads), *lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

@@ -43,6 +43,7 @@ can be removed.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
 pub(crate) struct ConvertArgs {
     #[command(flatten)]
     table: TableArgs,
@@ -60,6 +61,9 @@ pub(crate) struct ConvertArgs {
     /// Take rows a to b - 1 alone; either side may be left out
     #[arg(long, value_name = "A:B")]
     rows: Option<RowRange>,
+    /// Add the norm of each row, for searches by cosine: 4 bytes a row
+    #[arg(long)]
+    norms: bool,
     /// The file id, 32 hexadecimal digits [default: random]
     #[arg(long, value_name = "HEX", value_parser = parse_file_id)]
     file_id: Option<[u8; 16]>,
@@ -118,7 +122,7 @@ enum Align {
 
 impl ConvertArgs {
     fn options(&self) -> ConvertOptions {
-        let mut options = ConvertOptions::new().replace(self.force);
+        let mut options = ConvertOptions::new().replace(self.force).norms(self.norms);
         if let Some(dtype) = self.dtype.stored() {
             options = options.dtype(dtype);
         }

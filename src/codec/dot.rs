@@ -117,6 +117,28 @@ impl Multiplier {
 /// The most rows that are multiplied at once.
 pub(crate) const GROUP: usize = 64;
 
+/// What gives the norms of rows, as a search finds them and files hold them.
+pub(crate) struct Norms {
+    multiplier: Multiplier,
+    /// A query that nobody asks for.
+    zeros: Vec<f32>,
+    products: [f32; GROUP],
+}
+
+impl Norms {
+    /// The norms of rows of an encoding, of `dim` elements each.
+    pub(crate) fn of(encoding: Encoding, dim: usize, kernels: Kernels) -> Self {
+        let multiplier = Multiplier::of(encoding, dim, kernels);
+        Norms { multiplier, zeros: vec![0.0; dim], products: [0.0; GROUP] }
+    }
+
+    /// Finds the norms of at most [`GROUP`] rows.
+    pub(crate) fn find(&mut self, rows: &[RowParts<'_>], norms: &mut [f32]) {
+        let products = &mut self.products[..rows.len()];
+        self.multiplier.multiply(rows, &self.zeros, products, Some(norms));
+    }
+}
+
 /// The oracle: one row, one query, one element after the other.
 fn dot_rows<S: Element>(
     rows: &[&[u8]],

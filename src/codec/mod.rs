@@ -13,7 +13,7 @@ mod sum;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(crate) use dot::{GROUP as ROWS_AT_ONCE, Multiplier};
+pub(crate) use dot::{GROUP as ROWS_AT_ONCE, Multiplier, Norms};
 pub(crate) use encoding::Encoding;
 pub use encoding::{Codec, ScaleType, Scaling};
 pub(crate) use kernels::{Kernels, prefetch, stream_fence};

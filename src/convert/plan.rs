@@ -16,7 +16,8 @@ pub(super) fn of_table(table: &Table, options: &ConvertOptions) -> Result<Planne
     let dtype = options.dtype.unwrap_or(table.dtype());
     let recoding = Recoding::new(table, dtype)?;
     let write = options.describe(recoding.describe(WriteOptions::new(table.dim(), dtype)));
-    let mut write = write.metadata(metadata(table, &rows, None)?);
+    let mut write =
+        write.norms(options.norms || table.norms.is_some()).metadata(metadata(table, &rows, None)?);
     if let Some(json) = table.tokenizer_json()?.filter(|_| whole) {
         write = write.tokenizer(json.into_owned());
     }

@@ -355,6 +355,20 @@ pub enum FormatError {
         /// The id, or the number of the placed row.
         at: u64,
     },
+    /// A norm is not that of its row.
+    #[error(
+        "the norm of row {id} is {:?}, expected {:?}: the rows or the norms are damaged, convert the table again",
+        f32::from_bits(*found),
+        f32::from_bits(*expected)
+    )]
+    Norm {
+        /// The row.
+        id: u64,
+        /// The bits of the row's norm, an f32; those of one NaN for all.
+        expected: u32,
+        /// The bits recorded.
+        found: u32,
+    },
     /// The metadata is not one JSON object.
     #[error("the metadata is not one JSON object: {reason}")]
     Metadata {

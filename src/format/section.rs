@@ -19,6 +19,7 @@ pub(crate) enum SectionKind {
     Tokenizer = 5,
     Metadata = 6,
     RowOrder = 7,
+    Norms = 8,
     BlockSums = 9,
 }
 
@@ -82,7 +83,7 @@ impl Section {
 }
 
 /// Reads the used entries of the directory and checks everything that can be checked
-/// without the sections themselves. `rows_end` is where the rows end.
+/// without the sections themselves. `rows_end` is where the rows end, `vocab` their number.
 pub(super) fn parse_sections(
     entries: &[u8],
     vocab: u64,
@@ -117,6 +118,7 @@ pub(super) fn parse_sections(
     check_texts(&sections)?;
     check_tokens(&sections)?;
     check_row_order(&sections, vocab)?;
+    check_norms(&sections, vocab)?;
     check_block_sums(&sections, checksums)?;
     Ok(sections)
 }
@@ -194,6 +196,16 @@ fn check_row_order(sections: &[Section], vocab: u64) -> Result<(), FormatError> 
     OrderShape::of_section(vocab, section.bytes)
         .map(|_| ())
         .map_err(|rule| FormatError::SectionRule { index, kind: section.kind, rule })
+}
+
+fn check_norms(sections: &[Section], vocab: u64) -> Result<(), FormatError> {
+    match find(sections, SectionKind::Norms) {
+        Some((index, norms)) if Some(norms.bytes) != vocab.checked_mul(4) => {
+            let rule = "there is one norm of 4 bytes for each row";
+            Err(FormatError::SectionRule { index, kind: norms.kind, rule })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_block_sums(sections: &[Section], checksums: bool) -> Result<(), FormatError> {

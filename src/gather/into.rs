@@ -238,7 +238,7 @@ impl Table {
             let length = rest.len().min(range.len() * copying.stride);
             let (part, after) = std::mem::take(&mut rest).split_at_mut(length);
             rest = after;
-            self.gather_chunk(&ids[range], part, copying)
+            self.gather_chunk(ids, range, part, copying)
         })
     }
 }

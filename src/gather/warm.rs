@@ -31,22 +31,23 @@ impl<O> Clone for Copying<O> {
 impl<O> Copy for Copying<O> {}
 
 impl Table {
-    /// Copies the rows of checked ids, in order, on this thread.
+    /// Copies the rows at some positions of checked ids, in order, on this thread.
     pub(super) fn gather_chunk<I: Id, O: bytemuck::Pod>(
         &self,
         ids: &[I],
+        range: Range<usize>,
         out: &mut [O],
         copying: Copying<O>,
     ) -> Result<()> {
         match ResidentRows::of(self, copying.view) {
             Some(ResidentRows::Together(rows)) => {
-                self.copy_rows(&rows, ids, 0..ids.len(), out, copying)?;
+                self.copy_rows(&rows, ids, range, out, copying)?;
             }
             Some(ResidentRows::Parted(rows)) => {
-                self.copy_rows(&rows, ids, 0..ids.len(), out, copying)?;
+                self.copy_rows(&rows, ids, range, out, copying)?;
             }
             None => {
-                let mut rest = out;
+                let (mut rest, ids) = (out, &ids[range]);
                 self.each_window(ids, copying.view, |range, rows| {
                     let length = rest.len().min(range.len() * copying.stride);
                     let (part, after) = std::mem::take(&mut rest).split_at_mut(length);
@@ -77,7 +78,10 @@ impl Table {
                 rows.ask(id.row());
             }
         };
-        range.clone().take(ahead).for_each(ask);
+        // Whoever copied the rows before these has asked for the first of them.
+        if range.start == 0 {
+            range.clone().take(ahead).for_each(ask);
+        }
         let outs = out.chunks_mut(stride.max(1)).map(|out| &mut out[..row]);
         for (position, out) in range.zip(outs) {
             ask(position + ahead);

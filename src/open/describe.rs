@@ -38,7 +38,7 @@ pub(super) fn from_emb(file: StoredFile) -> Result<Table> {
         codec: header.form.codec,
         tokens: token_parts(&header).map_or(TokenSource::Nothing, TokenSource::Sections),
         metadata: text(SectionKind::Metadata),
-        norms: None,
+        norms: header.section(SectionKind::Norms).map(|(_, section)| section.stretch()),
         checks: check_plan(&header),
         access: Access::Read,
         direct: None,

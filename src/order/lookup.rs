@@ -147,6 +147,33 @@ impl OrderShape {
         Some((next - id, first))
     }
 
+    /// The ids of the placed rows, in the order of their places; `None` where the section is
+    /// damaged, or where there is not that much memory.
+    pub(crate) fn placed_ids<'a>(
+        self,
+        fetch: impl Fn(u64, usize) -> Option<&'a [u8]> + Copy,
+    ) -> Option<Vec<u64>> {
+        let placed = usize::try_from(self.placed).ok()?;
+        let mut ids = Vec::new();
+        ids.try_reserve_exact(placed).ok()?;
+        ids.resize(placed, self.vocab);
+        let mut rank = 0;
+        for index in 0..self.groups() {
+            let mut bits = Group::read(fetch(group_at(index), GROUP_BYTES)?).bits;
+            while bits != 0 {
+                let width = self.place_bytes();
+                let at = self.places_at() + rank * width;
+                let place = self.read_place(fetch(at, usize::try_from(width).ok()?)?);
+                let id = ids.get_mut(usize::try_from(place).ok()?)?;
+                *id = index * GROUP + u64::from(bits.trailing_zeros());
+                bits &= bits - 1;
+                rank += 1;
+            }
+        }
+        // A place that no row has was left as it was; an id beyond the rows is none.
+        ids.iter().all(|id| *id < self.vocab).then_some(ids)
+    }
+
     /// The id of the row at a place; `None` where there is none, or where the section is damaged.
     /// It looks at all placed rows in turn, or at some of the groups.
     pub(crate) fn id_at<'a>(

@@ -12,8 +12,8 @@ use crate::table::Table;
 pub enum Metric {
     /// The cosine of the angle between them, from -1 to 1: their product over their lengths.
     ///
-    /// A row of zeros has no direction, and the cosine 0. A row that holds a NaN or an infinity
-    /// is no answer.
+    /// A row of zeros has no direction, and the cosine 0. A row that holds a NaN or an infinity,
+    /// or is longer than an `f32` can say, is no answer.
     Cosine,
     /// Their product, which is larger for longer rows.
     ///
@@ -42,7 +42,8 @@ impl Table {
     /// system does not tell, as of files that the process may not write to, is read.
     ///
     /// Products are sums of `f32` in 16 lanes, in an order that neither the number of threads
-    /// nor the CPU changes, so that scores are the same bits everywhere.
+    /// nor the CPU changes, so that scores are the same bits everywhere. Where the file holds
+    /// [norms](crate::WriteOptions::norms), cosines take them from there.
     ///
     /// # Errors
     ///

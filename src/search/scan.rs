@@ -7,12 +7,12 @@ use byteorder::{ByteOrder, LittleEndian};
 
 use super::nearest::{Metric, Neighbour};
 use super::options::NearestOptions;
-use super::top::Top;
+use super::top::{Ids, Top};
 use crate::codec::{Multiplier, ROWS_AT_ONCE, RowParts};
 use crate::error::{Error, Result};
 use crate::gather::{Crew, kernels, lock};
 use crate::storage::Stretch;
-use crate::table::{Table, WindowRows};
+use crate::table::{Places, Table, WindowRows};
 
 /// A search that was found to be in order.
 pub(super) struct Search<'a> {
@@ -24,6 +24,7 @@ pub(super) struct Search<'a> {
     metric: Metric,
     /// Where the norms of rows are, if they are needed and there.
     norms: Option<Stretch>,
+    ids: Ids<'a>,
     /// The excluded ids of each query, in ascending order.
     excluded: &'a [Vec<u64>],
     crew: Crew,
@@ -57,8 +58,9 @@ impl<'a> Search<'a> {
         if !crew.pays_for(usize::try_from(work).unwrap_or(usize::MAX))? {
             crew.threads = 1;
         }
+        let ids = table.places()?.map(Places::ids).transpose()?;
         let portable = options.portable;
-        Ok(Search { table, queries, count, k, metric, norms, excluded, crew, portable })
+        Ok(Search { table, queries, count, k, metric, norms, ids, excluded, crew, portable })
     }
 
     /// The answers to each query.
@@ -111,7 +113,7 @@ impl Worker {
         let group = multiplier.group();
         Worker {
             multiplier,
-            tops: (0..search.count).map(|_| Top::new(search.k)).collect(),
+            tops: (0..search.count).map(|_| Top::new(search.k, search.ids.is_some())).collect(),
             products: vec![0.0; group * search.count],
             norms: vec![0.0; group],
             recorded: Vec::new(),
@@ -149,11 +151,11 @@ impl Worker {
                 }
             }
             let first = rows.first + start as u64;
-            for (id, products) in (first..).zip(products.chunks_exact(search.count)) {
+            for (place, products) in (first..).zip(products.chunks_exact(search.count)) {
                 for ((score, top), excluded) in
                     products.iter().zip(&mut self.tops).zip(search.excluded)
                 {
-                    top.offer(*score, id, excluded)?;
+                    top.offer(*score, place, &search.ids, excluded)?;
                 }
             }
         }

@@ -5,10 +5,16 @@ use std::collections::BinaryHeap;
 
 use super::nearest::Neighbour;
 use crate::error::{Error, Result};
+use crate::table::IdsByPlace;
+
+/// Which row lies at a place.
+pub(super) type Ids<'a> = Option<IdsByPlace<'a>>;
 
 /// The best `k` of the rows that were offered.
 pub(super) struct Top {
     k: usize,
+    /// True where a row with the score of the worst may have a lower id.
+    unordered: bool,
     /// What a score has to exceed to be among them.
     floor: f32,
     /// The worst on top.
@@ -44,16 +50,31 @@ fn rank(a: &Neighbour, b: &Neighbour) -> Ordering {
 }
 
 impl Top {
-    pub(super) fn new(k: usize) -> Self {
-        Top { k, floor: f32::NEG_INFINITY, best: BinaryHeap::new() }
+    /// `unordered` says that ids will not come in ascending order.
+    pub(super) fn new(k: usize, unordered: bool) -> Self {
+        Top { k, unordered, floor: f32::NEG_INFINITY, best: BinaryHeap::new() }
     }
 
-    /// Takes a row where it is among the best. Ids must come in ascending order, so that of
-    /// equal scores the first one stays. `excluded` are ids in ascending order.
+    /// Takes the row at a place where it is among the best. `excluded` are ids in ascending order.
     #[inline]
-    pub(super) fn offer(&mut self, score: f32, id: u64, excluded: &[u64]) -> Result<()> {
-        let among = if self.best.len() < self.k { !score.is_nan() } else { score > self.floor };
-        if among { self.take(Neighbour { id, score }, excluded) } else { Ok(()) }
+    pub(super) fn offer(
+        &mut self,
+        score: f32,
+        place: u64,
+        ids: &Ids<'_>,
+        excluded: &[u64],
+    ) -> Result<()> {
+        let among = if self.best.len() < self.k {
+            !score.is_nan()
+        } else {
+            // Of equal scores the first one stays, where that is the lower id.
+            score > self.floor || (self.unordered && score >= self.floor)
+        };
+        if !among {
+            return Ok(());
+        }
+        let id = ids.as_ref().map_or(Ok(place), |ids| ids.at(place))?;
+        self.take(Neighbour { id, score }, excluded)
     }
 
     #[cold]
@@ -68,7 +89,9 @@ impl Top {
                 self.best.try_reserve(more).map_err(|_| Error::OutputMemory { bytes })?;
             }
             self.best.push(Ranked(neighbour));
-        } else if let Some(mut worst) = self.best.peek_mut() {
+        } else if let Some(mut worst) = self.best.peek_mut()
+            && rank(&neighbour, &worst.0).is_lt()
+        {
             *worst = Ranked(neighbour);
         }
         if self.best.len() == self.k
@@ -94,11 +117,20 @@ mod tests {
     use super::*;
 
     fn best_of(k: usize, scores: &[f32], excluded: &[u64], parts: usize) -> Vec<(u64, f32)> {
-        let mut tops: Vec<Top> = (0..parts).map(|_| Top::new(k)).collect();
-        for (id, score) in (0u64..).zip(scores) {
-            tops[id as usize * 7 % parts].offer(*score, id, excluded).unwrap();
-        }
-        Top::merge(k, tops.into_iter()).into_iter().map(|found| (found.id, found.score)).collect()
+        let offer = |backwards: bool| {
+            let mut tops: Vec<Top> = (0..parts).map(|_| Top::new(k, backwards)).collect();
+            let mut rows: Vec<(u64, f32)> = (0..).zip(scores.iter().copied()).collect();
+            if backwards {
+                rows.reverse();
+            }
+            for (id, score) in rows {
+                tops[id as usize * 7 % parts].offer(score, id, &None, excluded).unwrap();
+            }
+            Top::merge(k, tops.into_iter())
+        };
+        let found = offer(false);
+        assert_eq!(found, offer(true), "whatever the order that they come in");
+        found.into_iter().map(|found| (found.id, found.score)).collect()
     }
 
     #[test]

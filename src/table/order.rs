@@ -72,6 +72,12 @@ impl<'a> Places<'a> {
         self.shape.id_at(place, self.fetch())
     }
 
+    /// The ids of all rows by their places, for looking many up.
+    pub(crate) fn ids(self) -> Result<IdsByPlace<'a>> {
+        let placed = self.shape.placed_ids(self.fetch()).ok_or_else(|| self.damaged(0))?;
+        Ok(IdsByPlace { places: self, placed })
+    }
+
     fn fetch(self) -> impl Fn(u64, usize) -> Option<&'a [u8]> + Copy {
         let section = self.bytes;
         move |at, bytes| {
@@ -87,6 +93,22 @@ impl<'a> Places<'a> {
             path: self.path.to_path_buf(),
             source: FormatError::RowOrder { rule, at: id },
         }
+    }
+}
+
+/// The ids of rows by their places.
+#[derive(Debug)]
+pub(crate) struct IdsByPlace<'a> {
+    places: Places<'a>,
+    /// Those of the placed rows.
+    placed: Vec<u64>,
+}
+
+impl IdsByPlace<'_> {
+    /// The id of the row at a place that there is.
+    pub(crate) fn at(&self, place: u64) -> Result<u64> {
+        let placed = usize::try_from(place).ok().and_then(|place| self.placed.get(place).copied());
+        placed.or_else(|| self.places.id_at(place)).ok_or_else(|| self.places.damaged(place))
     }
 }
 

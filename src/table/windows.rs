@@ -1,4 +1,4 @@
-//! Rows in the order of their ids for several threads: windows of them, each read by one.
+//! Rows as they lie, for several threads: windows of them, each read by one.
 //!
 //! A window that is in memory is handed out as it lies. Of a mapped file that is so where the
 //! page cache holds all of it; what is not there is read in order through the descriptor, so
@@ -22,7 +22,7 @@ const PIECE: u64 = 256 << 10;
 /// scan finds them there; of what lies behind these, each window is let go once it was used.
 const KEPT: u64 = 4 << 30;
 
-/// Cuts a range of rows into windows; none crosses from one place of a plane to another.
+/// Cuts a range of rows into windows; none crosses from one extent of a plane to another.
 pub(crate) struct RowWindows<'a> {
     layout: &'a Layout,
     rows: Range<u64>,
@@ -55,7 +55,7 @@ impl Iterator for RowWindows<'_> {
 /// Rows that follow each other, wherever their bytes are.
 pub(crate) struct WindowRows<'a> {
     layout: &'a Layout,
-    /// The id of the first.
+    /// The place of the first: its id, unless rows are in an order of their own.
     pub(crate) first: u64,
     /// How many there are.
     pub(crate) count: usize,
@@ -81,16 +81,6 @@ impl<'a> PlaneBytes<'a> {
 }
 
 impl<'a> WindowRows<'a> {
-    /// Rows of a table whose planes lie somewhere.
-    fn of(table: &'a Table, rows: &Range<u64>, of_planes: &[PlaneBytes<'a>]) -> Self {
-        let layout = &table.layout;
-        let mut planes = [PlaneBytes::default(); 3];
-        planes[..of_planes.len()].copy_from_slice(of_planes);
-        let plain = (&layout.scales, &layout.biases) == (&Part::Absent, &Part::Absent);
-        let count = usize::try_from(rows.end - rows.start).unwrap_or(usize::MAX);
-        WindowRows { layout, first: rows.start, count, planes, plain }
-    }
-
     /// The row at an index among these.
     #[inline]
     pub(crate) fn row(&self, index: usize) -> RowParts<'a> {
@@ -112,7 +102,7 @@ pub(crate) struct WindowReader<'a> {
 }
 
 impl Table {
-    /// Windows over a range of rows that there are.
+    /// Windows over a range of places that there are.
     pub(crate) fn row_windows(&self, rows: Range<u64>) -> RowWindows<'_> {
         RowWindows { layout: &self.layout, rows, most: self.rows_in(WINDOW) }
     }
@@ -129,21 +119,24 @@ impl Table {
         (bytes / row).max(1)
     }
 
-    /// Rows of one place in each plane, whose bytes `find` gives by the plane's number; `None`
+    /// Rows of one extent of each plane, whose bytes `find` gives by the plane's number; `None`
     /// where it does not give all.
     fn rows_of<'a>(
         &'a self,
         rows: &Range<u64>,
         mut find: impl FnMut(usize, &Plane) -> Result<Option<&'a [u8]>>,
     ) -> Result<Option<WindowRows<'a>>> {
+        let layout = &self.layout;
         let mut planes = [PlaneBytes::default(); 3];
-        for (index, plane) in self.layout.planes().enumerate() {
+        for (index, plane) in layout.planes().enumerate() {
             let Some(bytes) = find(index, plane)? else { return Ok(None) };
             let size = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
             let (stride, row) = (size(plane.row_stride()), size(plane.row_bytes()));
             planes[index] = PlaneBytes { bytes, stride, row };
         }
-        Ok(Some(WindowRows::of(self, rows, &planes)))
+        let plain = (&layout.scales, &layout.biases) == (&Part::Absent, &Part::Absent);
+        let count = usize::try_from(rows.end - rows.start).unwrap_or(usize::MAX);
+        Ok(Some(WindowRows { layout, first: rows.start, count, planes, plain }))
     }
 }
 
@@ -155,9 +148,6 @@ impl WindowReader<'_> {
         mut each: impl FnMut(&WindowRows<'_>) -> Result<()>,
     ) -> Result<()> {
         let table = self.table;
-        if table.order.is_some() {
-            return self.read_by_ids(window, each);
-        }
         let in_memory = table.rows_of(&window, |_, plane| {
             let Some(place) = plane.place(window.start) else { return Ok(None) };
             let bytes = plane.bytes_of(window.end - window.start);
@@ -184,22 +174,6 @@ impl WindowReader<'_> {
             if let Some(rows) = rows {
                 each(&rows)?;
             }
-        }
-        Ok(())
-    }
-
-    /// The same of rows that lie in an order of their own: a copy of them, by their ids.
-    fn read_by_ids(
-        &self,
-        window: Range<u64>,
-        mut each: impl FnMut(&WindowRows<'_>) -> Result<()>,
-    ) -> Result<()> {
-        let row = usize::try_from(self.table.row_bytes()).unwrap_or(usize::MAX).max(1);
-        let mut scan = self.table.scan_rows(window, usize::try_from(PIECE).unwrap_or(usize::MAX));
-        while let Some(piece) = scan.next()? {
-            let rows = piece.first..piece.first + (piece.bytes.len() / row) as u64;
-            let planes = [PlaneBytes { bytes: piece.bytes, stride: row, row }];
-            each(&WindowRows::of(self.table, &rows, &planes))?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 
 mod body;
 mod check;
+mod norms;
 mod options;
 #[cfg(feature = "import")]
 mod size;

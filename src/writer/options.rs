@@ -55,11 +55,12 @@ pub struct WriteOptions {
     codec: Codec,
     table_scale: Option<Vec<u8>>,
     align: Option<u64>,
-    order: Vec<u64>,
+    pub(super) order: Vec<u64>,
     file_id: Option<[u8; 16]>,
     replace: bool,
-    metadata: Option<String>,
-    tokenizer: Option<Vec<u8>>,
+    pub(super) metadata: Option<String>,
+    pub(super) tokenizer: Option<Vec<u8>>,
+    pub(super) norms: bool,
     operations: Operations,
     sizes: Sizes,
 }
@@ -86,6 +87,7 @@ impl WriteOptions {
             replace: false,
             metadata: None,
             tokenizer: None,
+            norms: false,
             operations: Operations::default(),
             sizes: Sizes::default(),
         }
@@ -264,6 +266,26 @@ impl WriteOptions {
         WriteOptions { tokenizer: Some(json.into()), ..self }
     }
 
+    /// Adds the norm of each row, which [`nearest`](crate::Table::nearest) takes cosines with:
+    /// 4 bytes a row. Without, a search finds them again as it reads the rows.
+    ///
+    /// ```
+    /// use embmap::{DType, Metric, Table, WriteOptions};
+    ///
+    /// let directory = tempfile::tempdir()?;
+    /// let path = directory.path().join("table.emb");
+    /// let mut writer = WriteOptions::new(2, DType::F32).norms(true).create(&path)?;
+    /// writer.push(&[3.0f32, 4.0, 0.0, 2.0])?;
+    /// writer.finish()?;
+    /// let table = Table::load(&path)?;
+    /// assert_eq!(table.info().sections[0].name, "norms");
+    /// assert_eq!(table.nearest(&[0.0, 9.0], 1, Metric::Cosine)?[0].id, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn norms(self, yes: bool) -> Self {
+        WriteOptions { norms: yes, ..self }
+    }
+
     /// Starts the table in a temporary file next to `path`.
     ///
     /// ```
@@ -321,7 +343,8 @@ impl WriteOptions {
             .map_err(|source| Error::io("write", &path, source))?;
         let sections = [self.tokenizer, self.metadata.map(String::into_bytes)];
         let plan = Plan { shape, announced: self.vocab, placed, file_id, sizes: self.sizes };
-        Ok(TableWriter::start(path, plan, body, sections))
+        let writer = TableWriter::start(path, plan, body, sections);
+        Ok(if self.norms { writer.finding_norms() } else { writer })
     }
 
     #[cfg(test)]
@@ -332,18 +355,6 @@ impl WriteOptions {
     #[cfg(test)]
     pub(super) fn sizes(self, sizes: Sizes) -> Self {
         WriteOptions { sizes, ..self }
-    }
-
-    /// The number of rows that are placed.
-    #[cfg(feature = "import")]
-    pub(super) fn placed(&self) -> u64 {
-        self.order.len() as u64
-    }
-
-    /// The bytes of the tokenizer and of the metadata.
-    #[cfg(feature = "import")]
-    pub(super) fn texts(&self) -> [Option<usize>; 2] {
-        [self.tokenizer.as_ref().map(Vec::len), self.metadata.as_ref().map(String::len)]
     }
 
     pub(super) fn shape(&self) -> Result<Shape> {

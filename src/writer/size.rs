@@ -33,7 +33,7 @@ impl WriteOptions {
         let shape = self.shape()?;
         let rows_end = shape.rows_end(vocab)?;
         let mut sections = Vec::new();
-        if let Some(order) = OrderShape::of(vocab, self.placed()) {
+        if let Some(order) = OrderShape::of(vocab, self.order.len() as u64) {
             sections.push(Some(order.bytes()));
         }
         if tokens.count > 0 {
@@ -42,7 +42,12 @@ impl WriteOptions {
             sections.push(Some(tokens.count.div_ceil(8)));
             sections.push(index_bytes(tokens.distinct, tokens.count));
         }
-        sections.extend(self.texts().into_iter().flatten().map(|text| Some(text as u64)));
+        let texts =
+            [self.tokenizer.as_ref().map(Vec::len), self.metadata.as_ref().map(String::len)];
+        sections.extend(texts.into_iter().flatten().map(|text| Some(text as u64)));
+        if self.norms {
+            sections.push(vocab.checked_mul(4));
+        }
         let end = sections
             .into_iter()
             .try_fold(rows_end, |end, section| align_up(end)?.checked_add(section?));
@@ -76,7 +81,7 @@ mod tests {
             order in 0u64..3,
             metadata in proptest::option::of(0usize..5000),
         ) {
-            let mut options = WriteOptions::new(dim, DType::F16);
+            let mut options = WriteOptions::new(dim, DType::F16).norms(absent > 2);
             if let Some(bytes) = align {
                 options = options.align(bytes);
             }

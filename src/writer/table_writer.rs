@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::body::{Body, SectionWriter};
 use super::check::check;
+use super::norms::NormSpool;
 use super::options::{Sizes, WriteOptions, check_order};
 use super::tokens::{TokenSpool, Twins};
 use crate::codec::Loss;
@@ -85,6 +86,7 @@ struct State {
     vocab: u64,
     body: Body,
     tokens: Option<TokenSpool>,
+    norms: Option<NormSpool>,
     /// The tokenizer and the metadata.
     sections: [Option<Vec<u8>>; 2],
 }
@@ -151,8 +153,17 @@ impl TableWriter {
         body: Body,
         sections: [Option<Vec<u8>>; 2],
     ) -> Self {
-        let state = State { plan, vocab: 0, body, tokens: None, sections };
+        let state = State { plan, vocab: 0, body, tokens: None, norms: None, sections };
         TableWriter { path, state: Some(Box::new(state)) }
+    }
+
+    /// The same, finding the norms of rows as they pass.
+    pub(super) fn finding_norms(mut self) -> Self {
+        if let Some(state) = &mut self.state {
+            state.norms =
+                Some(NormSpool::new(&state.plan.shape.form, &state.body, state.plan.sizes));
+        }
+        self
     }
 
     /// Adds rows: any whole number of them, one after the other, of the table's own dtype.
@@ -309,10 +320,15 @@ impl State {
         }
         self.plan.shape.rows_end(vocab)?;
         let padding = row_stride - row_bytes;
+        let row_bytes = usize::try_from(row_bytes).unwrap_or(usize::MAX);
+        if let Some(norms) = &mut self.norms {
+            norms
+                .push(rows, row_bytes)
+                .map_err(|source| Error::io("put aside the norms of", path, source))?;
+        }
         let appended = if padding == 0 {
             self.body.append(rows)
         } else {
-            let row_bytes = usize::try_from(row_bytes).unwrap_or(usize::MAX);
             rows.chunks_exact(row_bytes).try_for_each(|row| {
                 self.body.append(row)?;
                 self.body.append_zeros(padding)
@@ -368,6 +384,9 @@ impl State {
                 let section = |section: &mut SectionWriter<'_>| section.write_all(&bytes);
                 self.body.section(*kind, section).map_err(failed)?;
             }
+        }
+        if let Some(norms) = self.norms.take() {
+            norms.write_to(&mut self.body).map_err(failed)?;
         }
         let header = Header {
             version_minor: VERSION_MINOR,

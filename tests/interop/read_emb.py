@@ -292,6 +292,13 @@ class Table:
                 return token_id
         return None
 
+    def norms(self):
+        """The recorded norm of each row, in the order of their ids, or None."""
+        if 8 not in self.sections:
+            return None
+        rule(len(self.sections[8][1]) == 4 * self.vocab, "length of norms")
+        return numpy.frombuffer(self.sections[8][1], "<f4")[self.places]
+
     def text(self, kind):
         return self.sections[kind][1].decode("utf-8") if kind in self.sections else None
 
@@ -349,6 +356,25 @@ def decode_blocks(dtype, raw, vocab, dim):
     return (elements * scales).reshape(vocab, dim)
 
 
+def norms_of(rows):
+    """The norm of each row: squares in float64, in 16 lanes, then halves."""
+    vocab, dim = rows.shape
+    with numpy.errstate(over="ignore", invalid="ignore"):
+        squares = rows.astype("<f4").astype("<f8") ** 2
+        lanes = numpy.zeros((vocab, 16))
+        for start in range(0, dim, 16):
+            lanes[:, : min(16, dim - start)] += squares[:, start : start + 16]
+        for half in (8, 4, 2, 1):
+            lanes = lanes[:, :half] + lanes[:, half:]
+        return numpy.sqrt(lanes[:, 0]).astype("<f4")
+
+
+def check_norms(table):
+    recorded, rows = table.norms(), table.rows()
+    if recorded is not None and rows is not None:
+        rule(numpy.array_equal(recorded, norms_of(rows), equal_nan=True), "norms of the rows")
+
+
 def check_index(table):
     tokens = table.tokens()
     bits, directory, entries = table.index_entries()
@@ -370,6 +396,7 @@ def check(path):
     """Applies every rule to every byte of a file and gives its table."""
     table = read(path)
     table.rows()
+    check_norms(table)
     table.tokens()
     if 4 in table.sections:
         check_index(table)
@@ -400,7 +427,7 @@ def describe(table):
         table.data[ROWS_OFFSET + int(place) * table.row_stride :][: table.row_bytes].hex()
         for place in table.places
     ]
-    tokens = table.tokens()
+    tokens, norms = table.tokens(), table.norms()
     return {
         "version": [table.major, table.minor],
         "vocab": table.vocab,
@@ -414,6 +441,7 @@ def describe(table):
         "ids": [table.id_of(token) for token in tokens if token is not None],
         "tokenizer": table.text(5),
         "metadata": table.text(6),
+        "norms": None if norms is None else [float.hex(float(norm)) for norm in norms],
     }
 
 

@@ -61,6 +61,7 @@ pub(crate) fn small_file(directory: &Path) -> Vec<u8> {
         .align(64)
         .metadata(r#"{"licence":"CC0"}"#)
         .tokenizer(r#"{"version":"1.0"}"#)
+        .norms(true)
         .replace(true)
         .create(&path)
         .unwrap();

@@ -6,7 +6,7 @@ use std::arch::x86_64::{
 };
 use std::ffi::c_char;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -41,6 +41,7 @@ pub struct Limit {
 struct Shared {
     work: AtomicPtr<Work>,
     done: AtomicUsize,
+    over: AtomicBool,
 }
 
 /// Half of a batch, or all of it.
@@ -74,6 +75,19 @@ pub unsafe extern "C" fn limit_open(file: *const c_char) -> *mut Limit {
         let (row_bytes, away_from) = (rows.row_bytes() as usize, AtomicUsize::new(usize::MAX));
         Limit { rows, row_bytes, shared, helper, helper_id, cores, away_from }
     }))
+}
+
+/// Frees the rows, and ends the second thread.
+///
+/// # Safety
+///
+/// `limit` is a handle that is not used any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn limit_close(limit: *mut Limit) {
+    // SAFETY: the caller's promise.
+    let limit = unsafe { Box::from_raw(limit) };
+    limit.shared.over.store(true, Ordering::Release);
+    limit.helper.unpark();
 }
 
 /// The number of loops.
@@ -137,7 +151,7 @@ pub unsafe extern "C" fn limit_gather(
 /// What the second thread does.
 fn help(shared: &Shared) {
     let mut idle = Instant::now();
-    loop {
+    while !shared.over.load(Ordering::Acquire) {
         let work = shared.work.swap(std::ptr::null_mut(), Ordering::Acquire);
         if work.is_null() {
             if idle.elapsed() > SPIN {

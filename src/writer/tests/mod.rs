@@ -34,6 +34,7 @@ fn sample_options(replace: bool, operations: Operations) -> WriteOptions {
         .replace(replace)
         .metadata("{}")
         .tokenizer("{\"model\": {}}")
+        .norms(true)
         .operations(operations)
         .sizes(TINY)
 }
