@@ -4,15 +4,27 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::Value;
+
 use crate::codec::{Codec, Loss};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::table::Table;
 use crate::writer::{TableWriter, WriteOptions, Written};
 
+#[cfg(feature = "import")]
+mod duplicates;
+#[cfg(feature = "import")]
+mod plan;
+#[cfg(feature = "import")]
+mod range;
 mod rows;
+#[cfg(feature = "import")]
+mod stream;
 
 pub(crate) use rows::Recoding;
+#[cfg(feature = "import")]
+pub use stream::{Planned, Progress, Stage, convert_from, convert_from_with, plan_convert};
 
 /// The bytes read at once; rounded down to whole rows, and at least one row.
 const PIECE: usize = 4 << 20;
@@ -74,7 +86,8 @@ impl ConvertOptions {
         self
     }
 
-    /// Takes the rows of this range alone, with their tokens; ids start at 0 again.
+    /// Takes the rows of this range alone, with their tokens; ids start at 0 again. One that ends
+    /// at `u64::MAX` goes to the last row.
     ///
     /// The tokenizer is left out then: its ids would not be the rows'.
     #[must_use]
@@ -105,6 +118,19 @@ impl ConvertOptions {
         self
     }
 
+    /// Tells a writer what it needs to know of these options.
+    fn describe(&self, write: WriteOptions) -> WriteOptions {
+        let write = write.replace(self.replace).norms(self.norms);
+        let write = match self.align {
+            Some(bytes) => write.align(bytes),
+            None => write,
+        };
+        match self.file_id {
+            Some(id) => write.file_id(id),
+            None => write,
+        }
+    }
+
     /// The rows to take from a table.
     ///
     /// # Errors
@@ -114,6 +140,7 @@ impl ConvertOptions {
         let all = 0..table.vocab();
         match &self.rows {
             None => Ok(all),
+            Some(rows) if rows.start <= all.end && rows.end == u64::MAX => Ok(rows.start..all.end),
             Some(rows) if rows.start <= rows.end && rows.end <= all.end => Ok(rows.clone()),
             Some(rows) => Err(Error::InvalidOption {
                 option: "rows",
@@ -154,18 +181,11 @@ pub fn convert_with(
     let whole = rows == (0..table.vocab());
     let dtype = options.dtype.unwrap_or(table.dtype());
     let mut recoding = Recoding::new(table, dtype)?;
-    let mut write = recoding
-        .describe(WriteOptions::new(table.dim(), dtype))
+    let mut write = options
+        .describe(recoding.describe(WriteOptions::new(table.dim(), dtype)))
         .vocab(rows.end - rows.start)
-        .replace(options.replace)
         .norms(options.norms || table.norms.is_some())
         .metadata(metadata(table, &rows, None)?);
-    if let Some(bytes) = options.align {
-        write = write.align(bytes);
-    }
-    if let Some(id) = options.file_id {
-        write = write.file_id(id);
-    }
     if let Some(json) = table.tokenizer_json()?.filter(|_| whole) {
         write = write.tokenizer(json.into_owned());
     }
@@ -242,10 +262,15 @@ fn metadata(table: &Table, rows: &Range<u64>, cost: Option<(DType, &Loss)>) -> R
     }
     // A table converted again keeps what was known of its first source.
     if let Some(before) = table.metadata()?.filter(|before| before.len() <= KEPT_METADATA)
-        && let Ok(before) = serde_json::from_str::<serde_json::Value>(&before)
+        && let Ok(before) = serde_json::from_str::<Value>(&before)
     {
         source["metadata"] = before;
     }
+    Ok(metadata_of(&source, table.dtype(), cost))
+}
+
+/// What the file says of where it came from and of what became of it.
+fn metadata_of(source: &Value, from: DType, cost: Option<(DType, &Loss)>) -> String {
     let mut metadata = serde_json::json!({
         "source": source,
         "created": unix_time(),
@@ -253,7 +278,7 @@ fn metadata(table: &Table, rows: &Range<u64>, cost: Option<(DType, &Loss)>) -> R
     });
     if let Some((dtype, loss)) = cost {
         metadata["quantization"] = serde_json::json!({
-            "from": table.dtype().name(),
+            "from": from.name(),
             "to": dtype.name(),
             "max_error": loss.max_error,
             "rms_error": loss.rms_error,
@@ -261,7 +286,7 @@ fn metadata(table: &Table, rows: &Range<u64>, cost: Option<(DType, &Loss)>) -> R
             "min_cosine": loss.min_cosine,
         });
     }
-    Ok(metadata.to_string())
+    metadata.to_string()
 }
 
 /// Seconds since 1970, or what `SOURCE_DATE_EPOCH` says for reproducible output.

@@ -50,10 +50,17 @@ const MAY_USE: [(&str, &[&str]); 25] = [
         ],
     ),
     (
+        "import",
+        &[
+            "error", "dtype", "codec", "layout", "storage", "tokens", "table", "source", "open",
+            "gather",
+        ],
+    ),
+    (
         "convert",
         &[
             "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table", "source",
-            "open", "gather", "writer",
+            "open", "gather", "writer", "import", "publish",
         ],
     ),
     (

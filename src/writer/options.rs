@@ -55,12 +55,12 @@ pub struct WriteOptions {
     codec: Codec,
     table_scale: Option<Vec<u8>>,
     align: Option<u64>,
-    order: Vec<u64>,
+    pub(super) order: Vec<u64>,
     file_id: Option<[u8; 16]>,
     replace: bool,
-    metadata: Option<String>,
-    tokenizer: Option<Vec<u8>>,
-    norms: bool,
+    pub(super) metadata: Option<String>,
+    pub(super) tokenizer: Option<Vec<u8>>,
+    pub(super) norms: bool,
     operations: Operations,
     sizes: Sizes,
 }
@@ -357,7 +357,7 @@ impl WriteOptions {
         WriteOptions { sizes, ..self }
     }
 
-    fn shape(&self) -> Result<Shape> {
+    pub(super) fn shape(&self) -> Result<Shape> {
         let dim = Some(self.dim).filter(|dim| (1..=LARGEST_DIM).contains(dim));
         let Some(dim) = dim.and_then(|dim| u32::try_from(dim).ok()) else {
             let reason = format!("{} was given, expected 1 to {LARGEST_DIM}", self.dim);
