@@ -46,7 +46,8 @@ pub(super) fn write(
         ArrowWriter::try_new(out, Arc::clone(&columns.schema), Some(properties)).map_err(failed)?;
     let mut tokens = RowTokens::of(job.table, &job.rows)?;
     each_piece(job.table, &job.rows, job.dtype, progress, |piece| {
-        let mut arrays = vec![columns.vectors(&piece, job.dtype).map_err(|error| failed(error.into()))?];
+        let mut arrays =
+            vec![columns.vectors(&piece, job.dtype).map_err(|error| failed(error.into()))?];
         if with_tokens {
             arrays.insert(0, next_tokens(&mut tokens, piece.count)?);
         }

@@ -8,10 +8,10 @@ use super::beside::Beside;
 use super::format::ExportFormat;
 use super::options::{COLUMN, ExportOptions, Exported, TENSOR, TOKEN_COLUMN, UnfitTokens};
 use super::output::Out;
-use super::pieces::Progress;
-use super::tokens::{Fitter, RowTokens};
 #[cfg(feature = "parquet")]
 use super::parquet;
+use super::pieces::Progress;
+use super::tokens::{Fitter, RowTokens};
 use super::{npy, safetensors, text, word2vec};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
