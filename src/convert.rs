@@ -156,6 +156,18 @@ impl ConvertOptions {
         self
     }
 
+    /// The bytes of a row as a conversion of this table writes it, and the distance between row
+    /// starts: what [`AccessTrace::arrange`](crate::AccessTrace::arrange) wants.
+    ///
+    /// # Errors
+    ///
+    /// As [`convert`], of options that do not go with the table.
+    pub fn row_sizes(&self, table: &Table) -> Result<(u64, u64)> {
+        let recoding = Recoding::new(table, self.dtype.unwrap_or(table.dtype()))?;
+        let write = WriteOptions::new(table.dim(), recoding.encoding.dtype);
+        self.describe(recoding.describe(write)).row_sizes()
+    }
+
     /// Tells a writer what it needs to know of these options.
     fn describe(&self, write: WriteOptions) -> WriteOptions {
         let write = write.replace(self.replace).norms(self.norms);

@@ -1,7 +1,13 @@
 //! Tokens in numbers: ten million of them in an optimised build. Alone in its binary, because it
 //! looks at the process's peak memory and at the time that a look-up takes.
 
-#![allow(unsafe_code, clippy::unwrap_used, clippy::cast_precision_loss, clippy::print_stderr)]
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::print_stderr
+)]
 #![cfg(target_os = "linux")]
 
 mod support;

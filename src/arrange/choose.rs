@@ -333,10 +333,10 @@ mod tests {
     fn an_order_has_each_used_row_once_whatever_the_threads() {
         let mut random = Random(5);
         let mut trace = AccessTrace::new(VOCAB);
-        let mut used = std::collections::BTreeSet::new();
+        let mut expected = std::collections::BTreeSet::new();
         for _ in 0..200 {
             let ids: Vec<u64> = (0..60).map(|_| random.rank(VOCAB)).collect();
-            used.extend(ids.iter().copied());
+            expected.extend(ids.iter().copied());
             trace.push(&ids).unwrap();
         }
         let uses = Uses::of(trace.kept());
@@ -349,8 +349,8 @@ mod tests {
         for rows in [uses.by_use(), together] {
             let mut ids = uses.ids(&rows, 1);
             ids.sort_unstable();
-            used.retain(|id| trace.kept().filter(|batch| batch.contains(id)).count() > 1);
-            assert!(ids.iter().eq(&used));
+            expected.retain(|id| trace.kept().filter(|batch| batch.contains(id)).count() > 1);
+            assert!(ids.iter().eq(&expected));
         }
     }
 

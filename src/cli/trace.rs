@@ -58,7 +58,6 @@ impl Trace {
         self.step()?.ok_or_else(|| anyhow!("{}: its ids are gone", printable_path(&self.path)))
     }
 
-    /// Goes on to the middle.
     /// The number of ids.
     pub(crate) fn count(&self) -> u64 {
         self.count
@@ -89,6 +88,7 @@ impl Trace {
         if batch.is_empty() { Ok(()) } else { take(&batch) }
     }
 
+    /// Goes on to the middle.
     pub(crate) fn skip_half(&mut self) -> Result<()> {
         for _ in 0..self.count / 2 {
             self.next()?;

@@ -13,10 +13,6 @@ use crate::table::Table;
 /// `nn.Embedding`, and of sentence-transformers' `StaticEmbedding`.
 pub(super) const TENSOR: &str = "embedding.weight";
 
-/// The names of the columns in a Parquet file, where nothing was said.
-pub(super) const COLUMN: &str = "vector";
-pub(super) const TOKEN_COLUMN: &str = "token";
-
 /// What becomes of rows whose token the format cannot hold: absent and empty tokens, white
 /// space in word2vec's formats, line breaks in GloVe's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

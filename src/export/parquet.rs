@@ -14,6 +14,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
+use super::options::ExportOptions;
 use super::output::Out;
 use super::pieces::{Piece, Progress, each_piece};
 use super::run::Job;
@@ -23,6 +24,22 @@ use crate::error::{Error, Result};
 
 /// The bytes of the numbers of a row group, which is in memory until it is written.
 const GROUP: u64 = 32 << 20;
+
+/// The names of the columns.
+pub(super) struct ColumnNames<'a> {
+    vectors: &'a str,
+    tokens: &'a str,
+}
+
+impl<'a> ColumnNames<'a> {
+    /// Those that were asked for, or else these.
+    pub(super) fn of(options: &'a ExportOptions) -> Self {
+        ColumnNames {
+            vectors: options.column.as_deref().unwrap_or("vector"),
+            tokens: options.token_column.as_deref().unwrap_or("token"),
+        }
+    }
+}
 
 pub(super) fn write(
     job: &Job<'_>,
@@ -72,9 +89,9 @@ impl Columns {
         })?;
         let number = Arc::new(Field::new("item", type_of(job.dtype), false));
         let list = DataType::FixedSizeList(Arc::clone(&number), dim);
-        let mut fields = vec![Field::new(job.column, list, false)];
+        let mut fields = vec![Field::new(job.columns.vectors, list, false)];
         if with_tokens {
-            fields.insert(0, Field::new(job.token_column, DataType::Utf8, true));
+            fields.insert(0, Field::new(job.columns.tokens, DataType::Utf8, true));
         }
         Ok(Columns { schema: Arc::new(Schema::new(fields)), number, dim })
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::beside::Beside;
 use super::format::ExportFormat;
-use super::options::{COLUMN, ExportOptions, Exported, TENSOR, TOKEN_COLUMN, UnfitTokens};
+use super::options::{ExportOptions, Exported, TENSOR, UnfitTokens};
 use super::output::Out;
 #[cfg(feature = "parquet")]
 use super::parquet;
@@ -26,8 +26,8 @@ pub(super) struct Job<'a> {
     /// The type of the numbers that are written.
     pub(super) dtype: DType,
     pub(super) tensor: &'a str,
-    pub(super) column: &'a str,
-    pub(super) token_column: &'a str,
+    #[cfg(feature = "parquet")]
+    pub(super) columns: parquet::ColumnNames<'a>,
     no_tokens: bool,
     unfit_tokens: UnfitTokens,
 }
@@ -44,8 +44,8 @@ impl<'a> Job<'a> {
             rows: options.rows_of(table)?,
             dtype: format.numbers_of(table, options.dtype)?,
             tensor: options.tensor.as_deref().unwrap_or(TENSOR),
-            column: options.column.as_deref().unwrap_or(COLUMN),
-            token_column: options.token_column.as_deref().unwrap_or(TOKEN_COLUMN),
+            #[cfg(feature = "parquet")]
+            columns: parquet::ColumnNames::of(options),
             no_tokens: options.no_tokens,
             unfit_tokens: options.unfit_tokens,
         })

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &BenchArgs, console: &Console) -> Outcome {
         memory: Memory::for_batches(&table, args.largest_batch())?,
         record: Recorder::create(args.record.as_deref(), args.force)?,
         seconds: args.seconds,
-        progress: Progress::new(Unit::Time, console),
+        progress: Progress::new(Unit::Work, console),
         all: milliseconds(args.seconds) * configurations as u64,
         over: 0,
     };
