@@ -207,7 +207,7 @@ fn no_loss_that_the_page_cache_allows_goes_unseen() {
         look(&torn(&writes, true, |write, page| {
             let mixed =
                 (seed ^ (write as u64) << 32 ^ page as u64).wrapping_mul(0xd6e8_feb8_6659_fd93);
-            (mixed ^ mixed >> 32) % one_in != 0
+            !(mixed ^ mixed >> 32).is_multiple_of(one_in)
         }));
     }
     eprintln!(

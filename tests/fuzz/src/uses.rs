@@ -78,11 +78,8 @@ fn use_rows(table: &Table) {
 /// and its payload are the CPU's. One that is stored as f32 stays as it is.
 fn bits(table: &Table, values: &[f32]) -> Vec<u32> {
     let kept = table.dtype() == DType::F32;
-    let bits = values.iter().map(|value| match value.is_nan() && !kept {
-        true => f32::NAN.to_bits(),
-        false => value.to_bits(),
-    });
-    bits.collect()
+    let of = |value: &f32| if value.is_nan() && !kept { f32::NAN } else { *value };
+    values.iter().map(|value| of(value).to_bits()).collect()
 }
 
 fn use_all_rows(table: &Table) {
