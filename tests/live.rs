@@ -7,6 +7,7 @@
     unsafe_code,
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
     clippy::float_cmp,
     clippy::print_stderr,
     clippy::print_stdout
@@ -368,11 +369,9 @@ fn as_nobody(folder: &Path, what: &str) -> embmap::Result<&'static str> {
     let file_mode = if what == "folder" { 0o444 } else { 0 };
     fs::set_permissions(&path, PermissionsExt::from_mode(file_mode)).unwrap();
     fs::set_permissions(folder, PermissionsExt::from_mode(0o555)).unwrap();
-    // SAFETY: changes this process alone, which ends soon.
-    unsafe {
-        if libc::geteuid() == 0 {
-            assert_eq!(libc::setuid(65_534), 0);
-        }
+    if rustix::process::geteuid().is_root() {
+        // SAFETY: changes this process alone, which ends soon.
+        assert_eq!(unsafe { libc::setuid(65_534) }, 0);
     }
     match what {
         "write" => {
