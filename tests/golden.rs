@@ -226,7 +226,8 @@ fn golden_files_are_frozen() {
     }
     let files = std::fs::read_dir("fixtures/v1").unwrap();
     let files = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut files: Vec<_> = files.filter(|name| name.ends_with(".emb")).collect();
+    let mut files: Vec<_> =
+        files.filter(|name| Path::new(name).extension().is_some_and(|it| it == "emb")).collect();
     names.sort_unstable();
     files.sort_unstable();
     assert_eq!(files, names, "each golden file has its sum");

@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use embmap::{Error, OpenOptions, Table, TensorInfo};
+use tempfile::TempDir;
 
 /// A folder for one input at a time.
 pub(crate) struct Place {
-    folder: PathBuf,
+    folder: TempDir,
     written: Vec<PathBuf>,
 }
 
 impl Place {
-    /// Runs something in this process's folder, and empties it.
+    /// Runs something in this thread's folder, and empties it.
     pub(crate) fn with(run: impl FnOnce(&mut Place)) {
         thread_local! {
             static PLACE: RefCell<Place> = RefCell::new(Place::new());
@@ -25,21 +26,20 @@ impl Place {
         });
     }
 
-    /// One folder a process, under a name that tells its process: a crash leaves it behind.
+    /// One folder a thread. A fuzzer that crashes leaves it behind.
     fn new() -> Self {
         let parent = Path::new("/dev/shm");
         let parent = if parent.is_dir() { parent.to_path_buf() } else { std::env::temp_dir() };
-        let folder = parent.join(format!("embmap-fuzz-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::Builder::new().prefix("embmap-fuzz-").tempdir_in(parent).unwrap();
         Place { folder, written: Vec::new() }
     }
 
     pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     pub(crate) fn write(&mut self, name: &str, bytes: &[u8]) {
-        let path = self.folder.join(name);
+        let path = self.folder.path().join(name);
         fs::write(&path, bytes).unwrap();
         self.written.push(path);
     }
@@ -70,11 +70,11 @@ impl Place {
     }
 
     pub(crate) fn open(&self) -> Result<Table, Error> {
-        OpenOptions::new().open(&self.folder)
+        OpenOptions::new().open(self.folder())
     }
 
     pub(crate) fn list(&self) -> Result<Vec<TensorInfo>, Error> {
-        OpenOptions::new().list_tensors(&self.folder)
+        OpenOptions::new().list_tensors(self.folder())
     }
 
     fn clear(&mut self) {
