@@ -177,6 +177,10 @@ fn compare_batches(placed: &Table, by_id: &Table, seed: u64) {
     }
     let queries: Vec<f32> = by_id.gather(&[0u64, vocab - 1]).unwrap();
     for metric in [Metric::Cosine, Metric::Dot] {
+        // What has no direction has no cosine.
+        if metric == Metric::Cosine && queries[..dim].iter().all(|value| *value == 0.0) {
+            continue;
+        }
         let k = vocab.min(5) as usize;
         let found = placed.nearest(&queries[..dim], k, metric).unwrap();
         assert_eq!(found, by_id.nearest(&queries[..dim], k, metric).unwrap());

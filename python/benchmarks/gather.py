@@ -133,6 +133,8 @@ def tell(title: str, unit: str, scale: float, cells: dict[str, float]) -> None:
 
 def warm(table: Table, rust: Rust | None, options: argparse.Namespace) -> None:
     table.warm()
+    if rust:
+        rust.warm(table.path)
     print(f"# warm: f32, {table.vocab:,} rows of {table.dim}, {table.vocab * table.dim * 4 / 1e9:.2f} GB")
     for rows in options.sizes:
         if rows * table.dim * 4 > options.most:
@@ -212,7 +214,7 @@ def embmap_torch():
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], default=PARTS)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--dims", default="128,768")
     parser.add_argument("--bytes", type=int, default=1_000_000_000, help="of each table")
     parser.add_argument("--rounds", type=int, default=15)
@@ -221,6 +223,9 @@ def main() -> None:
     parser.add_argument("--directory", help="for the tables, which are kept there; a temporary one unless said")
     parser.add_argument("--rust", help="libembmap_peers.so, for the library without Python")
     options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no part is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    options.parts = options.parts or PARTS
     options.sizes = [int(size) for size in options.sizes.split(",")]
     rust = Rust(options.rust) if options.rust else None
     gc.disable()

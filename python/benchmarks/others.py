@@ -27,17 +27,27 @@ class Rust:
         pointer, size = ctypes.c_void_p, ctypes.c_size_t
         self.library.ours_open.restype = pointer
         self.library.ours_open.argtypes = [ctypes.c_char_p, ctypes.c_int]
+        self.library.ours_warm.argtypes = [pointer]
         self.library.ours_gather.argtypes = [pointer, pointer, size, pointer, size, size]
+        self.tables: dict[Path, int] = {}
+        self.threads = len(os.sched_getaffinity(0))
+
+    def open(self, path: Path) -> int:
+        if path not in self.tables:
+            # 0: mapped.
+            self.tables[path] = self.library.ours_open(bytes(path), 0)
+            assert self.tables[path], "see standard error"
+        return self.tables[path]
+
+    def warm(self, path: Path) -> None:
+        assert self.library.ours_warm(self.open(path)) == 0, "see standard error"
 
     def gather(self, path: Path, out: np.ndarray) -> Callable[[np.ndarray], object]:
-        # 0: mapped.
-        table = self.library.ours_open(bytes(path), 0)
-        assert table, "see standard error"
-        place, size = out.ctypes.data, out.size
+        table, place, size = self.open(path), out.ctypes.data, out.size
 
         def call(ids: np.ndarray) -> None:
-            # 0: the library's own number of threads.
-            if self.library.ours_gather(table, ids.__array_interface__["data"][0], len(ids), place, size, 0) != 0:
+            start = ids.__array_interface__["data"][0]
+            if self.library.ours_gather(table, start, len(ids), place, size, self.threads) != 0:
                 raise RuntimeError("see standard error")
 
         return call

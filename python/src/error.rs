@@ -20,21 +20,28 @@ pyo3::create_exception!(
 
 /// What the library tells its Rust users to do, and the same for Python's.
 const WAYS_OUT: [(&str, &str); 14] = [
-    ("--tensor (`OpenOptions::tensor`)", "`tensor=`"),
-    ("--follow-links (`OpenOptions::follow_links`)", "`follow_links=True`"),
-    ("`OpenOptions::allow_network_map`", "`allow_network_map=True`"),
-    ("--force (`WriteOptions::replace`)", "`replace=True`"),
+    ("`embmap info PATH --tensors` lists", "`embmap.tensors(path)` lists"),
     ("`Table::load`, `Access::Read`, or the unsafe `Table::map`", "`access=\"read\"`"),
     ("map it instead (`Table::map`)", "map it instead (`access=\"map\"`)"),
     ("open it with `Table::map` or `Table::load`", "open it with `access=\"map\"`"),
+    (
+        "or allow it with `OpenOptions::allow_network_map`",
+        "or allow it with `allow_network_map=True`",
+    ),
     ("`Access::Read`", "`access=\"read\"`"),
     ("Access::Read", "access=\"read\""),
-    ("`threads`", "`threads=`"),
     ("ask for fewer with `threads`", "ask for fewer with `threads=`"),
     ("Pooling::Max", "\"max\""),
+    ("Metric::Dot", "`metric=\"dot\"`"),
     ("(and convert again), or give ids or --token", "(and convert again)"),
     ("use gather_into or encoded_row", "use gather"),
+    ("use row, rows or gather_into", "use gather"),
+    ("use gather_into", "use gather"),
 ];
+
+/// Options of the command line that have another name in Python, or are switched on.
+const RENAMED: [(&str, &str); 2] =
+    [("force", "replace=True"), ("follow-links", "follow_links=True")];
 
 /// The exception that an error of the library becomes.
 pub(crate) fn raised(error: Error) -> PyErr {
@@ -80,7 +87,39 @@ fn message(error: &Error) -> String {
             message = message.replace(rust, python);
         }
     }
-    message
+    if message.contains("--") { keywords(&message) } else { message }
+}
+
+/// A message with the options of the command line as keywords, and without what Rust calls them:
+/// "--follow-links (`OpenOptions::follow_links`)" is "`follow_links=True`".
+fn keywords(message: &str) -> String {
+    let mut told = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(start) = rest.find(" --").map(|at| at + 1) {
+        let (before, option) = rest.split_at(start);
+        told.push_str(before);
+        let option = &option[2..];
+        let end =
+            option.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(option.len());
+        let (name, after) = option.split_at(end);
+        if name.is_empty() {
+            told.push_str("--");
+        } else {
+            let renamed = RENAMED.iter().find(|(theirs, _)| *theirs == name);
+            let usual = || name.replace('-', "_") + "=";
+            told.push('`');
+            told.push_str(&renamed.map_or_else(usual, |(_, ours)| (*ours).to_owned()));
+            told.push('`');
+        }
+        rest = after;
+        if let Some(rust) = rest.strip_prefix(" (`")
+            && let Some((path, after)) = rust.split_once("`)")
+            && path.contains("::")
+        {
+            rest = after;
+        }
+    }
+    told + rest
 }
 
 /// The error of a call on a table that was closed.

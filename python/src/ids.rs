@@ -312,7 +312,7 @@ pub(crate) fn is_single(given: &Bound<'_, PyAny>) -> PyResult<bool> {
     if numpy.is_array(given) {
         return Ok(false);
     }
-    Ok(given.is_instance(numpy.generic.bind(given.py()))? && given.hasattr("__index__")?)
+    given.is_instance(numpy.integer.bind(given.py()))
 }
 
 fn no_integers(given: &Bound<'_, PyAny>) -> PyErr {

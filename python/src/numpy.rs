@@ -7,7 +7,7 @@ use pyo3::types::{PyTuple, PyType};
 /// numpy's names.
 pub(crate) struct Numpy {
     pub(crate) ndarray: Py<PyType>,
-    pub(crate) generic: Py<PyType>,
+    pub(crate) integer: Py<PyType>,
     pub(crate) array: Py<PyAny>,
     pub(crate) dtype: Py<PyAny>,
     pub(crate) int8: Py<PyAny>,
@@ -23,7 +23,7 @@ impl Numpy {
             let dtype = numpy.getattr("dtype")?;
             Ok(Numpy {
                 ndarray: numpy.getattr("ndarray")?.cast_into()?.unbind(),
-                generic: numpy.getattr("generic")?.cast_into()?.unbind(),
+                integer: numpy.getattr("integer")?.cast_into()?.unbind(),
                 array: numpy.getattr("array")?.unbind(),
                 int8: dtype.call1(("int8",))?.unbind(),
                 int16: dtype.call1(("int16",))?.unbind(),

@@ -328,6 +328,8 @@ def test_no_message_speaks_of_rust(tmp_path: Path) -> None:
     (tmp_path / "there.emb").write_bytes((FIXTURES / "v1" / "f32.emb").read_bytes())
     calls = [
         lambda: embmap.open(FIXTURES / "sharded", tensor="no.such"),
+        lambda: embmap.open(FIXTURES / "sharded", tensor="model.norm.weight"),
+        lambda: embmap.open(FIXTURES / "pieces", scales="no.such"),
         lambda: embmap.open(tmp_path),
         lambda: embmap.open(tmp_path / "there.emb", tensor="x"),
         lambda: embmap.convert(FIXTURES / "minilm-2k", tmp_path / "there.emb"),
@@ -341,3 +343,7 @@ def test_no_message_speaks_of_rust(tmp_path: Path) -> None:
             call()
         for word in ["::", " --", "Access", "Options"]:
             assert word not in str(told.value), told.value
+    with pytest.raises(ValueError, match=r"name one with `tensor=`\. "):
+        calls[0]()
+    with pytest.raises(FileExistsError, match=r"with `replace=True`$"):
+        calls[5]()

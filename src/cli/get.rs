@@ -4,16 +4,16 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use embmap::{Error, Table};
+use embmap::Table;
 
 use super::Outcome;
 use super::console::Console;
 use super::escape::printable_path;
 use super::failure::{Finding, Usage};
-use super::hint;
 use super::ids::{self, Batch, IdArg};
 use super::open::TableArgs;
 use super::output::Output;
+use super::tokens;
 use super::values::{self, Columns, Values};
 
 const EXAMPLES: &str = "\
@@ -87,7 +87,7 @@ impl GetArgs {
         let mut batch = Batch::new(table);
         batch.push_arguments(&self.ids)?;
         for token in &self.tokens {
-            batch.push(self.id_of(token, table)?.into())?;
+            batch.push(tokens::id_of(token, table, &self.table.path)?.into())?;
         }
         let mut text = Vec::new();
         if let Some(argument) = &self.text {
@@ -98,25 +98,6 @@ impl GetArgs {
             }
         }
         Ok(Wanted { ids: batch.into_ids(), text })
-    }
-
-    fn id_of(&self, token: &str, table: &Table) -> Result<u64> {
-        if table.token_count()? == 0 {
-            return Err(Error::Missing {
-                path: self.table.path.clone(),
-                what: "tokens",
-                way_out: "give ids, or open the model directory that holds its vocabulary",
-            }
-            .into());
-        }
-        match table.id_of(token)? {
-            Some(id) if id < table.vocab() => Ok(id),
-            Some(id) => bail!(
-                "the token {token:?} has id {id}, and the table has only {} rows",
-                table.vocab()
-            ),
-            None => bail!(hint::unknown_token(token, table)?),
-        }
     }
 }
 

@@ -19,8 +19,11 @@ mod open;
 mod output;
 mod panics;
 mod progress;
+mod query;
 mod range;
+mod similar;
 mod tensors;
+mod tokens;
 mod values;
 mod verify;
 
@@ -64,6 +67,10 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Measure how fast batches of rows are gathered, beside the limit of the machine
     Bench(bench::BenchArgs),
+    /// Find the rows nearest to tokens, texts or vectors
+    Similar(similar::SimilarArgs),
+    /// Find what is to C as A is to B
+    Analogy(similar::AnalogyArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -89,6 +96,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Export(args) => export::run(&args, &console),
         Command::Verify(args) => verify::run(&args, &console),
         Command::Bench(args) => bench::run(&args, &console),
+        Command::Similar(args) => similar::similar(&args, &console),
+        Command::Analogy(args) => similar::analogy(&args, &console),
         Command::Completions(args) => completions::run(&args),
     });
     failure::report(result, &console).into()

@@ -38,7 +38,7 @@ pub(super) fn run_of(dtype: DType) -> Option<DecodeRun> {
 
 /// Decodes whole blocks, the first of which holds the element `start`.
 #[inline]
-pub(super) fn decode_run<const BYTES: usize, const ELEMENTS: usize>(
+fn decode_run<const BYTES: usize, const ELEMENTS: usize>(
     row: RowParts<'_>,
     start: usize,
     out: &mut [f32],
@@ -64,7 +64,7 @@ fn part<const BYTES: usize>(block: &[u8], start: usize) -> &[u8; BYTES] {
 }
 
 #[inline]
-pub(super) fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
+fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     let scale = half_at(block, 0);
     let codes: &[u8; 32] = part(block, 2);
     for (out, code) in out.iter_mut().zip(codes) {
@@ -83,13 +83,13 @@ fn nibbles(codes: &[u8; 16], out: &mut [f32; 32], value: impl Fn(u8) -> f32) {
 }
 
 #[inline]
-pub(super) fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
+fn q4_0(block: &[u8; 18], out: &mut [f32; 32]) {
     let scale = half_at(block, 0);
     nibbles(part(block, 2), out, |code| scale * (number(code) - 8.0));
 }
 
 #[inline]
-pub(super) fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
+fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
     let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
     nibbles(part(block, 4), out, |code| scale * number(code) + minimum);
 }
@@ -107,21 +107,21 @@ fn with_fifth(codes: &[u8; 16], fifth: [u8; 4], out: &mut [f32; 32], value: impl
 }
 
 #[inline]
-pub(super) fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
+fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
     let scale = half_at(block, 0);
     let fifth = *part(block, 2);
     with_fifth(part(block, 6), fifth, out, |code| scale * (number(code) - 16.0));
 }
 
 #[inline]
-pub(super) fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
+fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
     let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
     let fifth = *part(block, 4);
     with_fifth(part(block, 8), fifth, out, |code| scale * number(code) + minimum);
 }
 
 #[inline]
-pub(super) fn q2_k(block: &[u8; 84], out: &mut [f32; LARGE]) {
+fn q2_k(block: &[u8; 84], out: &mut [f32; LARGE]) {
     let scales: &[u8; 16] = part(block, 0);
     let codes: &[u8; 64] = part(block, 16);
     let (scale, minimum) = (half_at(block, 80), half_at(block, 82));
@@ -138,7 +138,7 @@ pub(super) fn q2_k(block: &[u8; 84], out: &mut [f32; LARGE]) {
 }
 
 #[inline]
-pub(super) fn q3_k(block: &[u8; 110], out: &mut [f32; LARGE]) {
+fn q3_k(block: &[u8; 110], out: &mut [f32; LARGE]) {
     let high: &[u8; 32] = part(block, 0);
     let codes: &[u8; 64] = part(block, 32);
     let scales: &[u8; 12] = part(block, 96);
@@ -173,7 +173,7 @@ fn scales_and_minima(packed: &[u8; 12], at: usize) -> (f32, f32) {
 }
 
 #[inline]
-pub(super) fn q4_k(block: &[u8; 144], out: &mut [f32; LARGE]) {
+fn q4_k(block: &[u8; 144], out: &mut [f32; LARGE]) {
     let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
     let scales: &[u8; 12] = part(block, 4);
     let codes: &[u8; 128] = part(block, 16);
@@ -189,7 +189,7 @@ pub(super) fn q4_k(block: &[u8; 144], out: &mut [f32; LARGE]) {
 }
 
 #[inline]
-pub(super) fn q5_k(block: &[u8; 176], out: &mut [f32; LARGE]) {
+fn q5_k(block: &[u8; 176], out: &mut [f32; LARGE]) {
     let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
     let scales: &[u8; 12] = part(block, 4);
     let high: &[u8; 32] = part(block, 16);
@@ -207,7 +207,7 @@ pub(super) fn q5_k(block: &[u8; 176], out: &mut [f32; LARGE]) {
 }
 
 #[inline]
-pub(super) fn q6_k(block: &[u8; 210], out: &mut [f32; LARGE]) {
+fn q6_k(block: &[u8; 210], out: &mut [f32; LARGE]) {
     let low: &[u8; 128] = part(block, 0);
     let high: &[u8; 64] = part(block, 128);
     let scales: &[u8; 16] = part(block, 192);
@@ -227,21 +227,21 @@ pub(super) fn q6_k(block: &[u8; 210], out: &mut [f32; LARGE]) {
 }
 
 #[inline]
-pub(super) fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
+fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
     let scale = half_at(block, 0);
     nibbles(part(block, 2), out, |code| scale * f32::from(UNEVEN[usize::from(code)]));
 }
 
 /// The scale of each 32 elements of `iq4_xs`: 4 bits in one place, 2 in another.
 #[inline]
-pub(super) fn iq4_xs_scale(block: &[u8; 136], at: usize) -> f32 {
+fn iq4_xs_scale(block: &[u8; 136], at: usize) -> f32 {
     let low = block[4 + at / 2] >> (at % 2 * 4) & 15;
     let high = block[2 + at / 4] >> (at % 4 * 2) & 3;
     half_at(block, 0) * (number(low | high << 4) - 32.0)
 }
 
 #[inline]
-pub(super) fn iq4_xs(block: &[u8; 136], out: &mut [f32; LARGE]) {
+fn iq4_xs(block: &[u8; 136], out: &mut [f32; LARGE]) {
     for (at, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let scale = iq4_xs_scale(block, at);
         let codes = part(block, 8 + at * 16);

@@ -58,7 +58,7 @@ pub(crate) struct Recipe {
 
 impl Recipe {
     fn of(encoding: Encoding, kernels: Kernels) -> Self {
-        Recipe { encoding, run: runs::run_of(encoding.dtype, kernels), kernels }
+        Recipe { encoding, run: runs::run_of(encoding.dtype), kernels }
     }
 }
 
@@ -95,10 +95,7 @@ impl<O> Decoder<O> {
 impl<O: Element> Decoder<O> {
     /// The decoder of an encoding.
     pub(crate) fn of(encoding: Encoding, kernels: Kernels) -> Self {
-        let decode = match encoding.codec {
-            Codec::Plain => plain::decoder(encoding.dtype, kernels),
-            Codec::Scaled(_) | Codec::Blocks => runs::decode,
-        };
+        let decode = plain::decoder(encoding.dtype, kernels);
         Decoder { recipe: Recipe::of(encoding, kernels), decode }
     }
 }
@@ -116,10 +113,7 @@ pub(crate) struct Joiner {
 impl Joiner {
     /// The joiner of an encoding.
     pub(crate) fn of(encoding: Encoding, kernels: Kernels) -> Self {
-        let join = match encoding.codec {
-            Codec::Plain => sum::joiner(encoding.dtype, kernels),
-            Codec::Scaled(_) | Codec::Blocks => runs::join,
-        };
+        let join = sum::joiner(encoding.dtype, kernels);
         Joiner { recipe: Recipe::of(encoding, kernels), join }
     }
 

@@ -1,11 +1,11 @@
-//! Rows of any quantized codec, some elements at a time: each codec decodes runs of elements to
-//! `f32`, and what an output or a bag needs is made of those in a buffer on the stack.
+//! Rows of any quantized codec on any CPU, some elements at a time: each codec decodes runs of
+//! elements to `f32`, and what an output or a bag needs is made of those in a buffer on the stack.
 
 use half::{bf16, f16};
 
 use super::sum::{Group, Join, join_values};
 use super::{Encoding, Recipe, RowParts, blocks, plain, scaled};
-use crate::codec::kernels::{Kernels, prefetch};
+use crate::codec::kernels::prefetch;
 use crate::dtype::{DType, Element};
 
 /// The elements of a run: whole blocks of every codec.
@@ -19,12 +19,7 @@ const LINES: usize = 4;
 pub(crate) type DecodeRun = fn(Encoding, RowParts<'_>, usize, &mut [f32]);
 
 /// The function that decodes runs of a dtype.
-pub(super) fn run_of(dtype: DType, kernels: Kernels) -> DecodeRun {
-    #[cfg(target_arch = "x86_64")]
-    if let (Kernels::Fastest, Some(run)) = (kernels, super::x86::run_of(dtype)) {
-        return run;
-    }
-    let _ = kernels;
+pub(super) fn run_of(dtype: DType) -> DecodeRun {
     match dtype {
         DType::F32 => convert_run::<f32>,
         DType::F16 => convert_run::<f16>,

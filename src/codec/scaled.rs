@@ -27,13 +27,13 @@ pub(super) fn run_of(dtype: DType) -> Option<DecodeRun> {
 }
 
 /// How to read one element among others.
-pub(super) trait Packed {
+trait Packed {
     /// The element at an index, as a number.
     fn get(values: &[u8], index: usize) -> f32;
 }
 
 /// The numbers of one of the 8-bit floating-point dtypes.
-pub(super) struct Float8<const TABLE: usize>;
+struct Float8<const TABLE: usize>;
 
 impl<const TABLE: usize> Packed for Float8<TABLE> {
     #[inline]
@@ -43,7 +43,7 @@ impl<const TABLE: usize> Packed for Float8<TABLE> {
     }
 }
 
-pub(super) struct Int8;
+struct Int8;
 
 impl Packed for Int8 {
     #[inline]
@@ -52,7 +52,7 @@ impl Packed for Int8 {
     }
 }
 
-pub(super) struct Uint8;
+struct Uint8;
 
 impl Packed for Uint8 {
     #[inline]
@@ -61,7 +61,7 @@ impl Packed for Uint8 {
     }
 }
 
-pub(super) struct Uint4;
+struct Uint4;
 
 impl Packed for Uint4 {
     #[inline]
@@ -70,7 +70,7 @@ impl Packed for Uint4 {
     }
 }
 
-pub(super) struct Uint6;
+struct Uint6;
 
 impl Packed for Uint6 {
     #[inline]
@@ -126,12 +126,7 @@ fn decode_run<P: Packed>(encoding: Encoding, row: RowParts<'_>, start: usize, ou
 
 /// Decodes the elements of one piece, from an index in the row on.
 #[inline]
-pub(super) fn decode_piece<P: Packed>(
-    values: &[u8],
-    start: usize,
-    affine: Affine,
-    out: &mut [f32],
-) {
+fn decode_piece<P: Packed>(values: &[u8], start: usize, affine: Affine, out: &mut [f32]) {
     match affine {
         Affine::Keep => each_element::<P>(values, start, out, |element| element),
         Affine::Scale(scale) => each_element::<P>(values, start, out, |element| element * scale),

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use embmap::format::{FIELDS, Field, HEADER_BYTES};
-use embmap::{DType, WriteOptions};
+use embmap::{Codec, DType, ScaleType, WriteOptions};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A generator with a period of 2^64 (`SplitMix64`), so that no two rows are alike.
@@ -51,6 +51,14 @@ pub(crate) fn write_random(
     writer.push_encoded(&rows).unwrap();
     writer.finish().unwrap();
     rows
+}
+
+/// The bytes of one row with its scales and biases.
+pub(crate) fn row_bytes(dtype: DType, codec: Codec, dim: usize) -> usize {
+    let values = dtype.bytes_of(dim as u64).unwrap() as usize;
+    let Codec::Scaled(scaling) = codec else { return values };
+    let each = scaling.scale.size() + scaling.bias.map_or(0, ScaleType::size);
+    values + dim / scaling.block as usize * each
 }
 
 /// A small file with every section: 5 rows of 3 f32, 6 tokens.

@@ -13,6 +13,7 @@ use std::arch::x86_64::{
 
 use half::{bf16, f16};
 
+use super::quantized;
 use crate::codec::{Decode, Recipe, RowParts, plain};
 use crate::dtype::{DType, Element};
 
@@ -26,7 +27,7 @@ pub(in crate::codec) fn decoder<O: Element>(dtype: DType) -> Option<Decode<O>> {
         (DType::BF16, DType::F32) => Some(checked::bf16_to_f32),
         (DType::F32, DType::F16) => Some(checked::f32_to_f16),
         (DType::F32, DType::BF16) => Some(checked::f32_to_bf16),
-        _ => None,
+        _ => quantized::decoder::<O>(dtype),
     }
 }
 

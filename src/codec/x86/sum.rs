@@ -12,6 +12,7 @@ use std::arch::x86_64::{
 use half::{bf16, f16};
 
 use super::copy::{LINE, prefetch};
+use super::quantized;
 use crate::codec::sum::{GROUP, Group, Join, join_rows};
 use crate::codec::{JoinRows, Recipe, RowParts};
 use crate::dtype::{DType, Element};
@@ -25,7 +26,7 @@ pub(in crate::codec) fn joiner(dtype: DType) -> Option<JoinRows> {
         DType::F32 => Some(checked::join_f32),
         DType::F16 => Some(checked::join_f16),
         DType::BF16 => Some(checked::join_bf16),
-        _ => None,
+        _ => quantized::joiner(dtype),
     }
 }
 
