@@ -82,6 +82,7 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("embmap files are little-endian and so is every machine that embmap runs on");
 
+mod arrange;
 mod checks;
 mod codec;
 mod convert;
@@ -108,6 +109,7 @@ mod tokens;
 mod verify;
 mod writer;
 
+pub use arrange::{AccessTrace, Arrangement, Placement};
 pub use codec::{Codec, Loss, ScaleType, Scaling};
 pub use convert::{ConvertOptions, convert, convert_with};
 #[cfg(feature = "import")]

@@ -493,6 +493,7 @@ fn convert_keeps_every_bit_and_reports_what_it_wrote() {
         "file_id",
         "format",
         "non_finite",
+        "order",
         "output",
         "quantization",
         "row_stride",

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. A room is a file or folder of `src/`.
-const MAY_USE: [(&str, &[&str]); 25] = [
+const MAY_USE: [(&str, &[&str]); 26] = [
     ("error", &["dtype"]),
     ("dtype", &[]),
     ("codec", &["error", "dtype"]),
@@ -33,6 +33,7 @@ const MAY_USE: [(&str, &[&str]); 25] = [
     ),
     ("search", &["error", "dtype", "codec", "layout", "storage", "table", "gather"]),
     ("text", &["error", "dtype", "table", "gather"]),
+    ("arrange", &["error", "gather"]),
     ("publish", &["error", "storage"]),
     (
         "open",

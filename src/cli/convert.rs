@@ -16,10 +16,12 @@ use super::open::TableArgs;
 use super::output::is_dash;
 use super::range::RowRange;
 
+mod order;
 mod report;
 mod source;
 mod stages;
 
+use order::OrderArgs;
 use report::Report;
 use source::SourceArgs;
 use stages::Stages;
@@ -49,6 +51,8 @@ pub(crate) struct ConvertArgs {
     table: TableArgs,
     #[command(flatten)]
     source: SourceArgs,
+    #[command(flatten)]
+    order: OrderArgs,
     /// The .emb file to write
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
@@ -165,7 +169,11 @@ pub(crate) fn run(args: &ConvertArgs, console: &Console) -> Outcome {
         printable_path(&args.output)
     ));
     let mut report = Report::of(&source, args.dtype.stored(), &args.output);
-    let options = args.options();
+    let mut options = args.options();
+    if let Some(ordered) = args.order.arrange(&source, &options, console)? {
+        options = ordered.apply(options);
+        report.ordered = Some(ordered);
+    }
     if args.dry_run {
         let mut stages = Stages::new(console);
         report.planned(plan_convert(source, &options, |progress| stages.show(progress))?);

@@ -18,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) enum Unit {
     Rows,
     Bytes,
-    /// Milliseconds of work that ends by the clock.
-    Time,
+    /// Work whose parts nobody counts by hand.
+    Work,
 }
 
 /// How far a piece of work has come.
@@ -84,7 +84,7 @@ fn bar(unit: Unit, all: Option<u64>, start: Instant) -> ProgressBar {
             "{percent:>3} % {wide_bar} {binary_bytes}/{binary_total_bytes}, {rate}, {left} left"
         }
         (Unit::Bytes, None) => "{spinner} {binary_bytes}, {rate}",
-        (Unit::Time, _) => "{percent:>3} % {wide_bar} {left} left",
+        (Unit::Work, _) => "{percent:>3} % {wide_bar} {left} left",
     };
     let bar = ProgressBar::with_draw_target(all, ProgressDrawTarget::stderr());
     match ProgressStyle::with_template(template) {
@@ -117,7 +117,7 @@ impl ProgressTracker for Rate {
         // A line that cannot be formatted is not drawn.
         _ = match self.unit {
             Unit::Bytes => write!(out, "{}/s", HumanBytes(rate)),
-            Unit::Rows | Unit::Time => write!(out, "{} rows/s", HumanCount(rate)),
+            Unit::Rows | Unit::Work => write!(out, "{} rows/s", HumanCount(rate)),
         };
     }
 }

@@ -119,8 +119,11 @@ pub fn convert_from_with(
             let stage = if done == all { Stage::Finishing } else { Stage::Reading };
             progress(Progress { stage, rows: (done, Some(all)), bytes: (0, None) })
         }),
-        SourceKind::Rows(rows) => Stream { rows, from: &from, options, told: &mut progress }
-            .convert(path.as_ref(), duplicates),
+        SourceKind::Rows(rows) => {
+            refuse_choices(options)?;
+            let stream = Stream { rows, from: &from, options, told: &mut progress };
+            stream.convert(path.as_ref(), duplicates)
+        }
     }
 }
 
@@ -151,9 +154,27 @@ pub fn plan_convert(
     match kind {
         SourceKind::Table(table) => plan::of_table(&table, options),
         SourceKind::Rows(rows) => {
+            refuse_choices(options)?;
             let stream = Stream { rows, from: &from, options, told: &mut progress };
             stream.plan(duplicates != Duplicates::Error)
         }
+    }
+}
+
+/// Refuses what asks for rows here and there.
+fn refuse_choices(options: &ConvertOptions) -> Result<()> {
+    let refuse = |option, what| {
+        let reason = format!(
+            "{what}, and this source is read once, in its order; convert it to .emb, and that again"
+        );
+        Err(Error::InvalidOption { option, reason })
+    };
+    if options.picked.is_some() {
+        return refuse("pick", "rows are picked by their ids");
+    }
+    match &options.order {
+        Some(ids) if !ids.is_empty() => refuse("order", "an order places rows by their ids"),
+        _ => Ok(()),
     }
 }
 

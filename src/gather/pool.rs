@@ -77,6 +77,11 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
+    /// The threads for work that belongs to no table: so many, or one for each core.
+    pub(crate) fn of(threads: Option<usize>, spin: Duration) -> Result<Self> {
+        Ok(Crew { threads: self::threads(threads, None)?, spin })
+    }
+
     /// True where work on so many bytes pays for several threads.
     pub(crate) fn pays_for(self, bytes: usize) -> Result<bool> {
         if self.threads < 2 || bytes < AWAKE_BYTES {

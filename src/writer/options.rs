@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use super::body::Body;
-
 use super::table_writer::{Plan, Shape, TableWriter};
-
 use crate::codec::Codec;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -355,6 +353,11 @@ impl WriteOptions {
     #[cfg(test)]
     pub(super) fn sizes(self, sizes: Sizes) -> Self {
         WriteOptions { sizes, ..self }
+    }
+
+    /// The bytes of a row, and the distance between row starts.
+    pub(crate) fn row_sizes(&self) -> Result<(u64, u64)> {
+        self.shape().map(|shape| (shape.row_bytes, shape.row_stride))
     }
 
     pub(super) fn shape(&self) -> Result<Shape> {

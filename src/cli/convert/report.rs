@@ -6,6 +6,7 @@ use std::time::Duration;
 use embmap::{DType, Loss, Planned, Source, Written};
 use serde_json::{Value, json};
 
+use super::order::Ordered;
 use crate::cli::console::{Console, size};
 use crate::cli::escape::printable_path;
 use crate::cli::json::{Object, hex};
@@ -19,6 +20,7 @@ pub(super) struct Report {
     from: DType,
     dtype: DType,
     outcome: Outcome,
+    pub(super) ordered: Option<Ordered>,
     pub(super) taken: Duration,
 }
 
@@ -38,6 +40,7 @@ impl Report {
             from: source.dtype(),
             dtype: stored.unwrap_or(source.dtype()),
             outcome: Outcome::Nothing,
+            ordered: None,
             taken: Duration::ZERO,
         }
     }
@@ -58,6 +61,9 @@ impl Report {
     pub(super) fn summarize(&self, console: &Console) {
         let Report { dim, dtype, .. } = self;
         let output = printable_path(&self.output);
+        if let Some(ordered) = &self.ordered {
+            ordered.summarize(console);
+        }
         match &self.outcome {
             Outcome::Nothing => {}
             Outcome::Planned(planned) => {
@@ -111,6 +117,7 @@ impl Report {
                 .with("file_bytes", planned.file_bytes)
                 .with("file_bytes_at_most", planned.at_most)
                 .with("non_finite", planned.non_finite)
+                .with("order", self.ordered.as_ref().map(Ordered::object))
                 .with("tokens", planned.tokens)
                 .with("seconds", self.taken.as_secs_f64()),
             Outcome::Written(written) => object
@@ -122,6 +129,7 @@ impl Report {
                 .with("quantization", written.loss.as_ref().map(quantization))
                 .with("duplicates", written.duplicates)
                 .with("non_finite", written.non_finite)
+                .with("order", self.ordered.as_ref().map(Ordered::object))
                 .with("tokens", written.tokens)
                 .with("file_id", hex(&written.file_id))
                 .with("seconds", self.taken.as_secs_f64())
