@@ -21,6 +21,7 @@ mod panics;
 mod progress;
 mod query;
 mod range;
+mod selftest;
 mod similar;
 mod tensors;
 mod tokens;
@@ -72,6 +73,8 @@ enum Command {
     Similar(similar::SimilarArgs),
     /// Find what is to C as A is to B
     Analogy(similar::AnalogyArgs),
+    /// Try what embmap promises on this machine and file system
+    Selftest(selftest::SelftestArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -99,6 +102,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args, &console),
         Command::Similar(args) => similar::similar(&args, &console),
         Command::Analogy(args) => similar::analogy(&args, &console),
+        Command::Selftest(args) => selftest::run(&args, &console),
         Command::Completions(args) => completions::run(&args),
     });
     failure::report(result, &console).into()
