@@ -90,6 +90,8 @@ mod error;
 mod export;
 pub mod format;
 mod gather;
+#[cfg(feature = "inspect")]
+pub mod inspect;
 mod layout;
 mod open;
 mod order;
@@ -114,6 +116,8 @@ pub use export::{
     ExportFormat, ExportOptions, Exported, UnfitTokens, export, export_to, export_with, plan_export,
 };
 pub use gather::{BagOptions, GatherOptions, Id, Outputs, Pooling, Recycled};
+#[cfg(feature = "inspect")]
+pub use inspect::{InspectOptions, Inspection};
 pub use open::OpenOptions;
 pub use residency::{Residency, Warming};
 pub use search::{Metric, NearestOptions, Neighbour};

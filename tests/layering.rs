@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. A room is a file or folder of `src/`.
-const MAY_USE: [(&str, &[&str]); 24] = [
+const MAY_USE: [(&str, &[&str]); 25] = [
     ("error", &["dtype"]),
     ("dtype", &[]),
     ("codec", &["error", "dtype"]),
@@ -32,6 +32,7 @@ const MAY_USE: [(&str, &[&str]); 24] = [
         &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "order", "table"],
     ),
     ("search", &["error", "dtype", "codec", "layout", "storage", "table", "gather"]),
+    ("inspect", &["error", "dtype", "codec", "layout", "storage", "tokens", "table", "gather"]),
     ("text", &["error", "dtype", "table", "gather"]),
     ("publish", &["error", "storage"]),
     (

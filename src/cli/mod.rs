@@ -10,8 +10,10 @@ mod failure;
 mod gather;
 mod get;
 mod hint;
+mod html;
 mod ids;
 mod info;
+mod inspect;
 mod interrupt;
 mod json;
 mod npy;
@@ -65,6 +67,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Read a whole table and check everything that its file promises
     Verify(verify::VerifyArgs),
+    /// Report what a table holds: lengths, duplicates, directions, what smaller dtypes cost
+    Inspect(inspect::InspectArgs),
     /// Measure how fast batches of rows are gathered, beside the limit of the machine
     Bench(bench::BenchArgs),
     /// Find the rows nearest to tokens, texts or vectors
@@ -95,6 +99,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Convert(args) => convert::run(&args, &console),
         Command::Export(args) => export::run(&args, &console),
         Command::Verify(args) => verify::run(&args, &console),
+        Command::Inspect(args) => inspect::run(&args, &console),
         Command::Bench(args) => bench::run(&args, &console),
         Command::Similar(args) => similar::similar(&args, &console),
         Command::Analogy(args) => similar::analogy(&args, &console),
