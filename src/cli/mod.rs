@@ -20,6 +20,7 @@ mod npy;
 mod open;
 mod output;
 mod panics;
+mod plot;
 mod progress;
 mod query;
 mod range;
@@ -75,6 +76,8 @@ enum Command {
     Similar(similar::SimilarArgs),
     /// Find what is to C as A is to B
     Analogy(similar::AnalogyArgs),
+    /// Draw rows as points, near where they are alike: a page to explore, or an SVG
+    Plot(plot::PlotArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -103,6 +106,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args, &console),
         Command::Similar(args) => similar::similar(&args, &console),
         Command::Analogy(args) => similar::analogy(&args, &console),
+        Command::Plot(args) => plot::run(&args, &console),
         Command::Completions(args) => completions::run(&args),
     });
     failure::report(result, &console).into()

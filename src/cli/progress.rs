@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) enum Unit {
     Rows,
     Bytes,
+    /// Rounds of a calculation.
+    Steps,
     /// Milliseconds of work that ends by the clock.
     Time,
 }
@@ -65,6 +67,7 @@ fn bar(unit: Unit, all: u64, start: Instant) -> ProgressBar {
     let template = match unit {
         Unit::Rows => "{percent:>3} % {wide_bar} {human_pos}/{human_len} rows, {left} left",
         Unit::Bytes => "{percent:>3} % {wide_bar} {binary_bytes}/{binary_total_bytes}, {left} left",
+        Unit::Steps => "{percent:>3} % {wide_bar} step {human_pos} of {human_len}, {left} left",
         Unit::Time => "{percent:>3} % {wide_bar} {left} left",
     };
     let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr());
