@@ -225,11 +225,11 @@ mod tests {
 
     #[test]
     fn groups_stay_together_and_apart_from_others() {
-        let (groups, each) = (6, 40);
+        let (groups, each) = (5, 24);
         let points = grouped(groups, each);
-        let near = Near::find(&points, neighbours(15.0), GO_ON).unwrap();
+        let near = Near::find(&points, neighbours(7.0), GO_ON).unwrap();
         let start = principal(&points, 2, 3);
-        let places = layout(&near, &start, 15.0, GO_ON).unwrap();
+        let places = layout(&near, &start, 7.0, GO_ON).unwrap();
         assert!(places.iter().flatten().all(|value| value.is_finite()));
         // The ten nearest on the plane are of the same group.
         let mut strange = 0;
@@ -242,10 +242,9 @@ mod tests {
             strange += others[..10].iter().filter(|other| *other % groups != at % groups).count();
         }
         assert!(strange < places.len() / 20, "{strange}");
-        assert_eq!(layout(&near, &start, 15.0, GO_ON).unwrap(), places, "the same again");
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        let alone = one.install(|| layout(&near, &start, 15.0, GO_ON).unwrap());
-        assert_eq!(alone, places, "whatever the threads");
+        let alone = one.install(|| layout(&near, &start, 7.0, GO_ON).unwrap());
+        assert_eq!(alone, places, "the same again, whatever the threads");
     }
 
     #[test]
