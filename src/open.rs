@@ -21,7 +21,8 @@ const SPIN: Duration = Duration::from_micros(50);
 /// How to open a table.
 ///
 /// A path is an `.emb`, `.safetensors`, `.gguf`, `.npy` or `.npz` file or a model directory. What
-/// it is shows from its content, not from its name.
+/// it is shows from its content, not from its name. What is no path may be the name of a model on
+/// the Hugging Face hub, `org/name` or `org/name@revision`, and is found in the hub's local cache.
 ///
 /// ```
 /// use embmap::{Access, OpenOptions};
@@ -83,6 +84,12 @@ impl OpenOptions {
     pub fn biases(mut self, name: impl Into<String>) -> Self {
         self.source.biases = Some(name.into());
         self
+    }
+
+    /// What is asked of a foreign format.
+    #[cfg(feature = "import")]
+    pub(crate) fn source(&self) -> &SourceOptions {
+        &self.source
     }
 
     /// How [`open`](OpenOptions::open) reaches the bytes; [`Access::Read`] unless said.
@@ -241,7 +248,7 @@ impl OpenOptions {
     /// # }
     /// ```
     pub fn list_tensors(&self, path: impl AsRef<Path>) -> Result<Vec<TensorInfo>> {
-        source::list_tensors(path.as_ref(), self.source.follow_links)
+        source::list_tensors(&source::locate(path.as_ref())?, self.source.follow_links)
     }
 
     fn refuse_names(&self) -> Result<()> {
@@ -257,6 +264,7 @@ impl OpenOptions {
 
     /// Finds out what a path is and where its rows lie; reads headers alone.
     fn describe(self, path: &Path) -> Result<Table> {
+        let path = &*source::locate(path)?;
         let status = std::fs::metadata(path).map_err(|error| Error::io("open", path, error))?;
         let file = if status.is_dir() { None } else { Some(StoredFile::open(path)?) };
         let mut table = match file {

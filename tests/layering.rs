@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. A room is a file or folder of `src/`.
-const MAY_USE: [(&str, &[&str]); 25] = [
+const MAY_USE: [(&str, &[&str]); 27] = [
     ("error", &["dtype"]),
     ("dtype", &[]),
     ("codec", &["error", "dtype"]),
@@ -34,6 +34,7 @@ const MAY_USE: [(&str, &[&str]); 25] = [
     ("search", &["error", "dtype", "codec", "layout", "storage", "table", "gather"]),
     ("inspect", &["error", "dtype", "codec", "layout", "storage", "tokens", "table", "gather"]),
     ("text", &["error", "dtype", "table", "gather"]),
+    ("arrange", &["error", "gather"]),
     ("publish", &["error", "storage"]),
     (
         "open",
@@ -50,10 +51,17 @@ const MAY_USE: [(&str, &[&str]); 25] = [
         ],
     ),
     (
+        "import",
+        &[
+            "error", "dtype", "codec", "layout", "storage", "tokens", "table", "source", "open",
+            "gather",
+        ],
+    ),
+    (
         "convert",
         &[
             "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table", "source",
-            "open", "gather", "writer",
+            "open", "gather", "writer", "import", "publish",
         ],
     ),
     (

@@ -190,7 +190,7 @@ fn draw(
     drop(progress);
     let axes = principal(points, 2, args.seed);
     let places = if is_tsne {
-        let mut progress = Progress::new(Unit::Steps, console);
+        let mut progress = Progress::new(Unit::Work, console);
         layout(&near, &axes, args.perplexity, |done, all| {
             progress.show(done, all);
             interrupt::check()
