@@ -1,6 +1,6 @@
 //! Pictures as a script makes them.
 #![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use std::io::Write;
 use std::path::Path;

@@ -38,11 +38,14 @@ pub(super) struct Setting {
 }
 
 /// Places names beside their points, the first ones first, each where no other is: to the right,
-/// the left, above or below.
+/// the left, above or below, where it covers the fewest points.
 pub(super) fn place(names: &[&str], points: &[[f64; 2]], setting: Setting) -> Vec<Label> {
     let Setting { font, radius, .. } = setting;
     let cell = font * 4.0;
     let mut grid = Grid::new(setting, cell);
+    for place in points {
+        grid.add(*place);
+    }
     let mut labels = Vec::new();
     for (point, (name, [x, y])) in names.iter().zip(points).enumerate() {
         let (wide, gap) = (width(name, font), radius + font * 0.25);
@@ -52,6 +55,7 @@ pub(super) fn place(names: &[&str], points: &[[f64; 2]], setting: Setting) -> Ve
             (x - wide / 2.0, y - gap),
             (x - wide / 2.0, y + gap + font * 0.75),
         ];
+        let mut best: Option<(usize, Rect, Label)> = None;
         for (left, baseline) in starts {
             let rect = Rect {
                 left: left - font * 0.15,
@@ -63,10 +67,17 @@ pub(super) fn place(names: &[&str], points: &[[f64; 2]], setting: Setting) -> Ve
                 && rect.top >= 0.0
                 && rect.right <= setting.width
                 && rect.bottom <= setting.height;
-            if inside && grid.takes(rect) {
-                labels.push(Label { point, x: left, y: baseline });
-                break;
+            if !inside || !grid.is_free(rect) {
+                continue;
             }
+            let covered = grid.covered(rect);
+            if best.is_none_or(|(least, ..)| covered < least) {
+                best = Some((covered, rect, Label { point, x: left, y: baseline }));
+            }
+        }
+        if let Some((_, rect, label)) = best {
+            grid.take(rect);
+            labels.push(label);
         }
     }
     labels
@@ -89,33 +100,55 @@ fn width(name: &str, font: f64) -> f64 {
     name.chars().map(of).sum::<f64>() * font
 }
 
-/// What is taken, by cells, so that few are compared.
+/// What is taken, and where points are, by cells, so that few are compared.
 struct Grid {
     cell: f64,
     columns: usize,
-    cells: Vec<Vec<Rect>>,
+    taken: Vec<Vec<Rect>>,
+    points: Vec<Vec<[f64; 2]>>,
 }
 
 impl Grid {
     fn new(setting: Setting, cell: f64) -> Self {
         let (columns, rows) = (number(setting.width / cell) + 1, number(setting.height / cell) + 1);
-        Grid { cell, columns, cells: vec![Vec::new(); columns * rows] }
+        let cells = columns * rows;
+        Grid { cell, columns, taken: vec![Vec::new(); cells], points: vec![Vec::new(); cells] }
     }
 
-    /// Takes a rectangle that lies in the picture, where it is free.
-    fn takes(&mut self, rect: Rect) -> bool {
+    /// The cells of a rectangle that lies in the picture.
+    fn cells(&self, rect: Rect) -> impl Iterator<Item = usize> + use<> {
         let across = number(rect.left / self.cell)..=number(rect.right / self.cell);
         let down = number(rect.top / self.cell)..=number(rect.bottom / self.cell);
-        let cells = || down.clone().flat_map(|y| across.clone().map(move |x| (x, y)));
-        let at = |(x, y): (usize, usize)| y * self.columns + x;
-        if cells().any(|cell| self.cells[at(cell)].iter().any(|other| other.meets(&rect))) {
-            return false;
+        let columns = self.columns;
+        down.flat_map(move |y| across.clone().map(move |x| y * columns + x))
+    }
+
+    /// Adds a point that lies in the picture.
+    fn add(&mut self, place: [f64; 2]) {
+        let [left, top] = place;
+        let at = Rect { left, top, right: left, bottom: top };
+        if let Some(cell) = self.cells(at).next() {
+            self.points[cell].push(place);
         }
-        for cell in cells() {
-            let index = cell.1 * self.columns + cell.0;
-            self.cells[index].push(rect);
+    }
+
+    fn is_free(&self, rect: Rect) -> bool {
+        !self.cells(rect).any(|cell| self.taken[cell].iter().any(|other| other.meets(&rect)))
+    }
+
+    /// The points in a rectangle.
+    fn covered(&self, rect: Rect) -> usize {
+        let within = |place: &&[f64; 2]| {
+            (rect.left..rect.right).contains(&place[0])
+                && (rect.top..rect.bottom).contains(&place[1])
+        };
+        self.cells(rect).map(|cell| self.points[cell].iter().filter(within).count()).sum()
+    }
+
+    fn take(&mut self, rect: Rect) {
+        for cell in self.cells(rect) {
+            self.taken[cell].push(rect);
         }
-        true
     }
 }
 

@@ -51,7 +51,7 @@
   const room = () => {
     const wide = width > 700;
     const left = wide ? 312 : 16;
-    const top = wide ? 24 : Math.min(height * 0.3, 150);
+    const top = wide ? 24 : byId('panel').getBoundingClientRect().bottom + 16;
     const right = 24, bottom = wide ? byId('clusters').offsetHeight + 36 : 24;
     return { left, top, wide: Math.max(80, width - left - right), high: Math.max(80, height - top - bottom) };
   };
@@ -154,6 +154,25 @@
       const r = byId(id).getBoundingClientRect();
       if (r.width) take({ x0: r.left - 4, x1: r.right + 4, y0: r.top - 4, y1: r.bottom + 4 });
     }
+    // Where points are, so that names cover few of them.
+    const near24 = new Map();
+    for (let i = 0; i < count; i++) {
+      const x = screenX(i), y = screenY(i);
+      if (x < 0 || y < 0 || x > width || y > height) continue;
+      const key = Math.floor(y / 24) * 4096 + Math.floor(x / 24);
+      (near24.get(key) || near24.set(key, []).get(key)).push(x, y);
+    }
+    const covered = (r) => {
+      let sum = 0;
+      for (let cy = Math.floor(r.y0 / 24); cy <= Math.floor(r.y1 / 24); cy++) {
+        for (let cx = Math.floor(r.x0 / 24); cx <= Math.floor(r.x1 / 24); cx++) {
+          const points = near24.get(cy * 4096 + cx) || [];
+          for (let j = 0; j < points.length; j += 2)
+            if (points[j] > r.x0 && points[j] < r.x1 && points[j + 1] > r.y0 && points[j + 1] < r.y1) sum++;
+        }
+      }
+      return sum;
+    };
     let drawn = 0;
     const label = (i, size, weight, color, alpha, must) => {
       const x = screenX(i), y = screenY(i);
@@ -166,7 +185,13 @@
       const gap = radius + 3 + (must ? 3 : 0);
       const places = [[x + gap, y], [x - gap - wide, y], [x - wide / 2, y - gap - size * 0.45], [x - wide / 2, y + gap + size * 0.45]];
       const rect = ([left, middle]) => ({ x0: left - 2, x1: left + wide + 2, y0: middle - size * 0.62, y1: middle + size * 0.62 });
-      const place = places.find((p) => p[0] > 2 && p[0] + wide < width - 2 && free(rect(p))) || (must ? places[0] : null);
+      let place = must ? places[0] : null, least = Infinity;
+      for (const p of places) {
+        if (p[0] < 2 || p[0] + wide > width - 2 || !free(rect(p))) continue;
+        const over = covered(rect(p));
+        if (over < least) { least = over; place = p; }
+        if (over === 0) break;
+      }
       if (!place) return;
       take(rect(place));
       context.globalAlpha = alpha;
@@ -178,18 +203,20 @@
       context.strokeText(data.names[i], place[0], place[1]);
       context.fillText(data.names[i], place[0], place[1]);
       drawn++;
+      return true;
     };
     if (focus >= 0) label(focus, 15, 650, colors.ink, 1, true);
     if (chosen >= 0 && chosen !== focus) label(chosen, 15, 650, colors.ink, 1, true);
     for (const it of around) label(it.point, 13, 550, colors.ink, 1, false);
     const size = Math.min(14, 11.5 + Math.log2(Math.max(1, zoomed())) * 0.6);
-    // Far away a crowd of names would hide the shape that the points make.
-    const budget = 40 + 40 * zoomed() + (width * height) / 14000;
-    for (let i = 0; i < count && drawn < budget; i++) {
-      if (bright.has(i)) continue;
-      const alpha = fade(i);
-      if (alpha < 0.2) continue;
-      label(i, size, 400, colors.ink, focus >= 0 ? 0.4 : 0.92, false);
+    // A crowd of names would hide the shape that the points make: each part of the picture has a few.
+    const quota = Math.floor(0.7 + zoomed() * 0.6);
+    const used = new Map();
+    for (let i = 0; i < count; i++) {
+      if (bright.has(i) || fade(i) < 0.2) continue;
+      const key = Math.floor(screenY(i) / 46) * 4096 + Math.floor(screenX(i) / 92);
+      if ((used.get(key) || 0) >= quota) continue;
+      if (label(i, size, 400, colors.ink, focus >= 0 ? 0.4 : 0.95, false)) used.set(key, (used.get(key) || 0) + 1);
     }
     context.globalAlpha = 1;
     return drawn;
