@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::codec::{Codec, Loss};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::source::StaticRules;
 use crate::table::Table;
 use crate::writer::{TableWriter, WriteOptions, Written};
 
@@ -240,8 +241,10 @@ fn metadata(table: &Table, rows: &Range<u64>, cost: Option<(DType, &Loss)>) -> R
     if *rows != (0..table.vocab()) {
         source["rows"] = serde_json::json!([rows.start, rows.end]);
     }
+    let before = table.metadata()?;
+    let rules = StaticRules::of(info.files.first(), info.tensor.as_ref(), before.as_deref())?;
     // A table converted again keeps what was known of its first source.
-    if let Some(before) = table.metadata()?.filter(|before| before.len() <= KEPT_METADATA)
+    if let Some(before) = before.filter(|before| before.len() <= KEPT_METADATA)
         && let Ok(before) = serde_json::from_str::<serde_json::Value>(&before)
     {
         source["metadata"] = before;
@@ -251,6 +254,10 @@ fn metadata(table: &Table, rows: &Range<u64>, cost: Option<(DType, &Loss)>) -> R
         "created": unix_time(),
         "tool": concat!("embmap ", env!("CARGO_PKG_VERSION")),
     });
+    // They go with the tokenizer, which a range leaves out.
+    if let Some(rules) = rules.filter(|_| *rows == (0..table.vocab())) {
+        rules.tell(&mut metadata);
+    }
     if let Some((dtype, loss)) = cost {
         metadata["quantization"] = serde_json::json!({
             "from": table.dtype().name(),

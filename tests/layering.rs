@@ -32,7 +32,7 @@ const MAY_USE: [(&str, &[&str]); 24] = [
         &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "order", "table"],
     ),
     ("search", &["error", "dtype", "codec", "layout", "storage", "table", "gather"]),
-    ("text", &["error", "dtype", "table", "gather"]),
+    ("text", &["error", "dtype", "source", "table", "gather"]),
     ("publish", &["error", "storage"]),
     (
         "open",

@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod console;
 mod convert;
+mod embed;
 mod escape;
 mod export;
 mod failure;
@@ -23,6 +24,8 @@ mod query;
 mod range;
 mod similar;
 mod tensors;
+mod texts;
+mod tokenize;
 mod tokens;
 mod values;
 mod verify;
@@ -71,6 +74,10 @@ enum Command {
     Similar(similar::SimilarArgs),
     /// Find what is to C as A is to B
     Analogy(similar::AnalogyArgs),
+    /// Show the tokens of texts, by the model's own tokenizer
+    Tokenize(tokenize::TokenizeArgs),
+    /// Make vectors of texts: the mean of the rows of their tokens, as static models have it
+    Embed(embed::EmbedArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -98,6 +105,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args, &console),
         Command::Similar(args) => similar::similar(&args, &console),
         Command::Analogy(args) => similar::analogy(&args, &console),
+        Command::Tokenize(args) => tokenize::run(&args, &console),
+        Command::Embed(args) => embed::run(&args, &console),
         Command::Completions(args) => completions::run(&args),
     });
     failure::report(result, &console).into()

@@ -19,6 +19,7 @@ mod resolve;
 mod safetensors;
 mod scaled;
 mod shard_index;
+mod static_model;
 mod tensors;
 
 mod tokenizer_json;
@@ -35,6 +36,9 @@ use crate::storage::StoredFile;
 
 pub(crate) use find::{from_stored, list_tensors, open};
 pub use npy::NpyHeader;
+pub(crate) use static_model::StaticRules;
+#[cfg(feature = "text")]
+pub(crate) use static_model::TextLength;
 pub(crate) use vocabulary::Vocabulary;
 
 /// A table found in a foreign format, described but not read.
