@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. A room is a file or folder of `src/`.
-const MAY_USE: [(&str, &[&str]); 24] = [
+const MAY_USE: [(&str, &[&str]); 26] = [
     ("error", &["dtype"]),
     ("dtype", &[]),
     ("codec", &["error", "dtype"]),
@@ -33,6 +33,7 @@ const MAY_USE: [(&str, &[&str]); 24] = [
     ),
     ("search", &["error", "dtype", "codec", "layout", "storage", "table", "gather"]),
     ("text", &["error", "dtype", "source", "table", "gather"]),
+    ("arrange", &["error", "gather"]),
     ("publish", &["error", "storage"]),
     (
         "open",
@@ -49,10 +50,17 @@ const MAY_USE: [(&str, &[&str]); 24] = [
         ],
     ),
     (
+        "import",
+        &[
+            "error", "dtype", "codec", "layout", "storage", "tokens", "table", "source", "open",
+            "gather",
+        ],
+    ),
+    (
         "convert",
         &[
             "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table", "source",
-            "open", "gather", "writer",
+            "open", "gather", "writer", "import", "publish",
         ],
     ),
     (

@@ -1,5 +1,5 @@
 //! Texts to ids and to vectors, against a mean that is taken row by row.
-#![cfg(feature = "text")]
+#![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
@@ -195,4 +195,93 @@ fn a_token_without_a_row_is_named() {
     writer.finish().unwrap();
     let error = open(&path).embed("the cat").unwrap_err().to_string();
     assert!(error.contains("\"cat\" has the id 1811") && error.contains("100 rows"), "{error}");
+}
+
+/// A directory like that of model2vec with a quantized vocabulary: 40 raw rows, which tokens
+/// lead to, and a weight for each token.
+fn mapped_directory(mapping: &[i64], weights: Option<&[f64]>) -> TempDir {
+    let config = [("config.json", json!({ "normalize": true }))];
+    let directory = model_directory("embeddings", "", |_| {}, &config);
+    let table = Table::load(MINILM).unwrap();
+    let raw: Vec<f32> = table.gather(&(1800u32..1840).collect::<Vec<_>>()).unwrap();
+    let view = |dtype, shape: Vec<usize>, bytes| {
+        safetensors::tensor::TensorView::new(dtype, shape, bytes).unwrap()
+    };
+    let bytes = bytemuck::cast_slice;
+    let mut tensors = vec![
+        ("embeddings", view(safetensors::Dtype::F32, vec![40, 384], bytes(&raw))),
+        (
+            "mapping",
+            view(safetensors::Dtype::I64, vec![mapping.len()], bytemuck::cast_slice(mapping)),
+        ),
+    ];
+    if let Some(weights) = weights {
+        let bytes = bytemuck::cast_slice(weights);
+        tensors.push(("weights", view(safetensors::Dtype::F64, vec![weights.len()], bytes)));
+    }
+    let path = directory.path().join("model.safetensors");
+    safetensors::serialize_to_file(tensors, None, &path).unwrap();
+    directory
+}
+
+#[test]
+fn mapped_rows_are_looked_up_and_weighed() {
+    let mapping: Vec<i64> = (0..2003).map(|token| (token * 7) % 40).collect();
+    let weights: Vec<f64> = (0..2003).map(|token| 0.25 + f64::from(token % 9)).collect();
+    for weights in [None, Some(&weights[..])] {
+        let directory = mapped_directory(&mapping, weights);
+        let error = Table::load(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("mapping"), "{error}");
+        let raw = OpenOptions::new().static_model(true).threads(2).open(directory.path()).unwrap();
+        let model = StaticModel::new(raw).unwrap();
+        assert!(model.normalizes());
+        let model = model.normalize(false);
+        let lines = lines();
+        let encoded = model.tokenizer().encode_batch(&lines, false).unwrap();
+        let found = vectors(&model, &lines);
+        for ((line, ids), found) in lines.iter().zip(encoded.iter()).zip(&found) {
+            let kept: Vec<usize> =
+                ids.iter().filter(|id| **id != 1).map(|id| *id as usize).collect();
+            let rows: Vec<u32> =
+                kept.iter().map(|id| u32::try_from(mapping[*id]).unwrap()).collect();
+            let values: Vec<f32> = model.table().gather(&rows).unwrap();
+            let mut sums = vec![0f32; 384];
+            for (row, id) in values.chunks(384).zip(&kept) {
+                let weight = weights.map_or(1.0, |weights| weights[*id] as f32);
+                sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value * weight);
+            }
+            let count = kept.len().max(1) as f32;
+            let expected: Vec<f32> = sums.iter().map(|sum| sum / count).collect();
+            assert_eq!(*found, expected, "{line}");
+        }
+
+        // Converted, rows are those of tokens.
+        let path = directory.path().join("model.emb");
+        let source = embmap::ImportOptions::new().open(directory.path()).unwrap();
+        embmap::convert_from(source, &path, &ConvertOptions::new()).unwrap();
+        let emb = open(&path);
+        assert!(emb.normalizes());
+        for (emb, found) in vectors(&emb.normalize(false), &lines).iter().zip(&found) {
+            for (emb, found) in emb.iter().zip(found) {
+                assert!((emb - found).abs() <= 1e-6 * found.abs().max(1.0), "{emb} {found}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mapping_that_leads_nowhere_is_an_error() {
+    for wrong in [40, -1] {
+        let mut mapping = vec![0i64; 2003];
+        mapping[1811] = wrong;
+        let directory = mapped_directory(&mapping, None);
+        let raw = OpenOptions::new().static_model(true).open(directory.path()).unwrap();
+        let error = StaticModel::new(raw).unwrap_err().to_string();
+        assert!(error.contains("row 1811") && error.contains("below 40"), "{error}");
+    }
+    // Tokens that the mapping does not know.
+    let directory = mapped_directory(&[3; 100], None);
+    let raw = OpenOptions::new().static_model(true).open(directory.path()).unwrap();
+    let error = StaticModel::new(raw).unwrap().embed("cat").unwrap_err().to_string();
+    assert!(error.contains("rows of 100 tokens only"), "{error}");
 }

@@ -141,7 +141,7 @@ pub(crate) fn run(args: &EmbedArgs, console: &Console) -> Outcome {
 
 impl EmbedArgs {
     fn model(&self, console: &Console) -> Result<StaticModel> {
-        let mut model = StaticModel::new(self.table.open(console)?)?;
+        let mut model = StaticModel::new(self.table.open_static_model(console)?)?;
         let RuleArgs { normalize, unknown, max_tokens } = self.rules;
         if let Some(choice) = normalize {
             model = model.normalize(choice == Choice::Yes);

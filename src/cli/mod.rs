@@ -27,6 +27,7 @@ mod tensors;
 mod texts;
 mod tokenize;
 mod tokens;
+mod trace;
 mod values;
 mod verify;
 
@@ -64,7 +65,7 @@ enum Command {
     Gather(gather::GatherArgs),
     /// Write a table as one .emb file
     Convert(convert::ConvertArgs),
-    /// Write a table in the format of another tool: safetensors, npy, word2vec, GloVe
+    /// Write a table in the format of another tool: safetensors, npy, Parquet, word2vec, GloVe
     Export(export::ExportArgs),
     /// Read a whole table and check everything that its file promises
     Verify(verify::VerifyArgs),

@@ -8,6 +8,7 @@ pub(crate) const HEAD: u64 = 4096;
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    Emb,
     Safetensors,
     Gguf,
     Npy,
@@ -38,6 +39,7 @@ impl Kind {
         let named = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
         let pickle_name = [".bin", ".pt", ".pth", ".ckpt", ".pkl"];
         match head {
+            [0x89, b'E', b'M', b'B', ..] => Kind::Emb,
             _ if npy::looks_like(head) => Kind::Npy,
             _ if gguf::looks_like(head) => Kind::Gguf,
             // PyTorch has put its pickles in zip archives since 1.6.
@@ -55,6 +57,7 @@ impl Kind {
             _ if safetensors::looks_like(head) || named(&[".safetensors"]) => Kind::Safetensors,
             _ if word2vec_header(head).is_some() => Kind::Word2Vec,
             _ if ends_in_a_number(head) => Kind::Lines,
+            _ if named(&[".emb"]) => Kind::Emb,
             _ if named(&pickle_name) => Kind::Pickle,
             _ if named(&[".npy"]) => Kind::Npy,
             _ if named(&[".npz"]) => Kind::Zip,
@@ -69,7 +72,9 @@ impl Kind {
             Some(format!("{what}, which is not read in place; convert it: embmap convert"))
         };
         match self {
-            Kind::Safetensors | Kind::Gguf | Kind::Npy | Kind::Zip | Kind::Unknown => None,
+            Kind::Emb | Kind::Safetensors | Kind::Gguf | Kind::Npy | Kind::Zip | Kind::Unknown => {
+                None
+            }
             Kind::Parquet => convert("a Parquet file"),
             Kind::ArrowFile | Kind::ArrowStream => convert("an Arrow file"),
             Kind::Gzip => convert("a gzip stream"),

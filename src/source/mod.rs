@@ -1,30 +1,46 @@
 //! Foreign formats: what lies where, in place.
 
 mod beside;
+#[cfg(feature = "import")]
+mod bytes;
 mod checkpoint;
+#[cfg(feature = "parquet")]
+mod columns;
 mod config;
 mod find;
 mod form;
 mod gguf;
 mod header;
+mod hub;
 mod json;
 mod kind;
+#[cfg(any(feature = "import", feature = "text"))]
+mod model2vec;
 mod model_dir;
 mod names;
-mod npy;
-mod npz;
+pub(crate) mod npy;
+pub(crate) mod npz;
+#[cfg(feature = "import")]
+mod packed;
 mod pieces;
 mod quantization;
+#[cfg(feature = "import")]
+mod raw;
 mod resolve;
 mod safetensors;
 mod scaled;
 mod shard_index;
 mod static_model;
+#[cfg(feature = "import")]
+mod stream;
 mod tensors;
-
+#[cfg(feature = "import")]
+mod text;
 mod tokenizer_json;
 mod vocabulary;
-mod zip;
+#[cfg(feature = "import")]
+pub(crate) mod word2vec;
+pub(crate) mod zip;
 
 use std::path::{Path, PathBuf};
 
@@ -34,12 +50,32 @@ use crate::error::{Error, Place, Result};
 use crate::layout::Layout;
 use crate::storage::StoredFile;
 
+#[cfg(feature = "parquet")]
+pub(crate) use columns::{ColumnNames, ParquetRows};
 pub(crate) use find::{from_stored, list_tensors, open};
+pub(crate) use hub::locate;
+#[cfg(any(feature = "import", feature = "text"))]
+pub(crate) use model2vec::{Mapped, find_mapped};
 pub use npy::NpyHeader;
 pub(crate) use static_model::StaticRules;
 #[cfg(feature = "text")]
 pub(crate) use static_model::TextLength;
+#[cfg(feature = "import")]
+pub use text::TextEncoding;
 pub(crate) use vocabulary::Vocabulary;
+#[cfg(feature = "import")]
+pub(crate) use {
+    bytes::Bytes,
+    kind::{HEAD, Kind, word2vec_header},
+    model2vec::{FORMAT as MODEL2VEC, Numbers},
+    npy::Transposed,
+    packed::{gunzip, member, unzstd},
+    raw::RawRows,
+    stream::{BATCH_BYTES, Batch, RowStream, StreamForm},
+    text::{LineForm, columns},
+    word2vec::BinaryWords,
+    zip::Packing,
+};
 
 /// A table found in a foreign format, described but not read.
 pub(crate) struct FoundTable {
@@ -59,6 +95,8 @@ pub(crate) struct FoundTable {
     pub(crate) dtype: DType,
     pub(crate) codec: Codec,
     pub(crate) layout: Layout,
+    /// False where row `id` is not that of token `id`, whatever lies beside it.
+    pub(crate) rows_are_tokens: bool,
     /// Where the tokens come from, if from anywhere; not read yet.
     pub(crate) tokens: Option<PathBuf>,
     /// The tokenizer.json, if there is one; not read yet.
@@ -76,6 +114,8 @@ pub(crate) struct SourceOptions {
     pub(crate) biases: Option<String>,
     /// Links may lead out of the model directory.
     pub(crate) follow_links: bool,
+    /// Rows of model2vec are read though a mapping or weights make those of tokens.
+    pub(crate) static_model: bool,
 }
 
 /// A tensor of a checkpoint, as `embmap info --tensors` lists it.
@@ -104,6 +144,12 @@ pub(crate) fn is_known(head: &[u8]) -> bool {
         || gguf::looks_like(head)
         || npy::looks_like(head)
         || zip::looks_like(head)
+}
+
+/// The bytes of a `tokenizer.json`.
+#[cfg(any(feature = "import", feature = "text"))]
+pub(crate) fn read_tokenizer(path: &Path) -> Result<Vec<u8>> {
+    read_whole(path, "tokenizer.json", 1 << 30)
 }
 
 /// A whole small file, refused before anything is allocated where it is too long.

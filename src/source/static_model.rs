@@ -1,6 +1,6 @@
 //! Static embedding models: how texts become vectors, as the files beside the rows say.
 //!
-//! model2vec's `StaticModel` (0.10) and sentence-transformers' `StaticEmbedding` (5) decide what
+//! model2vec's `StaticModel` (0.10) and sentence-transformers' `StaticEmbedding` (6.2) decide what
 //! that means: both take the mean of the rows of a text's tokens, without those of a template.
 //! model2vec leaves out the token of what is unknown and cuts long texts, sentence-transformers
 //! does what the tokenizer file says.

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::tokenizer::{Limit, Tokenizer, pieces};
 use crate::error::{Error, Result};
 use crate::gather::{BagOptions, Crew, Pooling};
-use crate::source::{StaticRules, TextLength};
+use crate::source::{Mapped, StaticRules, TextLength, find_mapped, read_tokenizer};
 use crate::table::Table;
 
 /// A table and a tokenizer that make vectors of texts: a model of model2vec or
@@ -44,9 +44,26 @@ pub struct StaticModel {
     table: Arc<Table>,
     tokenizer: Tokenizer,
     rules: StaticRules,
+    /// What leads from tokens to rows, where it is not that they have the same ids.
+    lookup: Option<Lookup>,
     crew: Crew,
     /// Found where a text is long enough for it to matter.
     median_token: OnceLock<usize>,
+}
+
+/// The rows of tokens, and what they are multiplied by: model2vec's `mapping` and `weights`.
+struct Lookup {
+    rows: Vec<u32>,
+    weights: Option<Vec<f32>>,
+}
+
+/// The tokens of some texts that count.
+#[derive(Default)]
+struct Bags {
+    rows: Vec<u32>,
+    /// One for each row, where the model has weights.
+    weights: Vec<f32>,
+    offsets: Vec<u64>,
 }
 
 impl StaticModel {
@@ -57,9 +74,21 @@ impl StaticModel {
     /// As [`Table::tokenizer`]; [`Error::Foreign`] where a file of the model's is damaged.
     pub fn new(table: impl Into<Arc<Table>>) -> Result<Self> {
         let table = table.into();
-        let (tokenizer, rules) = (table.tokenizer()?, rules(&table)?);
-        let crew = table.crew(None)?;
-        Ok(StaticModel { table, tokenizer, rules, crew, median_token: OnceLock::new() })
+        let (tokenizer, lookup) = match mapped(&table)? {
+            None => (table.tokenizer()?, None),
+            Some(parts) => {
+                let tokenizer = match &parts.tokenizer {
+                    Some(path) => {
+                        let json = String::from_utf8_lossy(&read_tokenizer(path)?).into_owned();
+                        Tokenizer::read(&table, &json)?
+                    }
+                    None => table.tokenizer()?,
+                };
+                (tokenizer, Some(Lookup::read(&parts, table.vocab())?))
+            }
+        };
+        let (rules, crew) = (rules(&table)?, table.crew(None)?);
+        Ok(StaticModel { table, tokenizer, rules, lookup, crew, median_token: OnceLock::new() })
     }
 
     /// The table of the rows.
@@ -160,25 +189,26 @@ impl StaticModel {
         out: &mut [f32],
         counts: &mut [usize],
     ) -> Result<()> {
-        let mut ids = Vec::new();
-        let mut offsets = Vec::with_capacity(texts.len() + 1);
-        offsets.push(0u64);
+        let mut bags = Bags { offsets: vec![0], ..Bags::default() };
         for (text, count) in texts.iter().zip(counts) {
-            let before = ids.len();
-            self.push_rows(text.as_ref(), &mut ids)?;
-            *count = ids.len() - before;
-            offsets.push(ids.len() as u64);
+            let before = bags.rows.len();
+            self.push_tokens(text.as_ref(), &mut bags)?;
+            *count = bags.rows.len() - before;
+            bags.offsets.push(bags.rows.len() as u64);
         }
+        let Bags { rows, weights, offsets } = &bags;
+        let is_weighed = self.lookup.as_ref().is_some_and(|lookup| lookup.weights.is_some());
+        let weights = is_weighed.then_some(weights.as_slice());
         let options = BagOptions::new().threads(1);
-        self.table.embedding_bag_into_with(&ids, &offsets, None, Pooling::Mean, out, &options)?;
+        self.table.embedding_bag_into_with(rows, offsets, weights, Pooling::Mean, out, &options)?;
         if self.rules.normalize {
             out.chunks_exact_mut(self.table.dim()).for_each(normalize);
         }
         Ok(())
     }
 
-    /// Adds the rows of the tokens of a text that count.
-    fn push_rows(&self, text: &str, rows: &mut Vec<u32>) -> Result<()> {
+    /// Adds the tokens of a text that count.
+    fn push_tokens(&self, text: &str, bags: &mut Bags) -> Result<()> {
         let (text, limit) = match self.rules.length {
             TextLength::Whole => (text, None),
             TextLength::OfTokenizer => (text, self.tokenizer.limit()),
@@ -190,13 +220,24 @@ impl StaticModel {
         let ids = encoding.get_ids();
         let ids = limit.map_or(ids, |limit| &ids[limit.of(ids.len())]);
         let unknown = self.tokenizer.unknown_id().filter(|_| self.rules.drop_unknown);
-        for id in ids.iter().filter(|id| Some(**id) != unknown) {
-            if u64::from(*id) >= self.table.vocab() {
-                return Err(self.no_row(*id));
-            }
-            rows.push(*id);
+        for id in ids.iter().copied().filter(|id| Some(*id) != unknown) {
+            let (row, weight) = self.row_of(id).ok_or_else(|| self.no_row(id))?;
+            bags.rows.push(row);
+            bags.weights.extend(weight);
         }
         Ok(())
+    }
+
+    /// The row of a token and what it is multiplied by, if by anything.
+    fn row_of(&self, id: u32) -> Option<(u32, Option<f32>)> {
+        match &self.lookup {
+            None => (u64::from(id) < self.table.vocab()).then_some((id, None)),
+            Some(Lookup { rows, weights }) => {
+                let token = usize::try_from(id).ok()?;
+                let weight = weights.as_ref().and_then(|weights| weights.get(token));
+                Some((*rows.get(token)?, weight.copied()))
+            }
+        }
     }
 
     /// The characters of a text that model2vec looks at for so many tokens.
@@ -214,10 +255,10 @@ impl StaticModel {
         Error::Tokenizer {
             path: self.table.info().path.clone(),
             reason: format!(
-                "its token {:?} has the id {id}, and the table has only {} rows; the two are not \
-                 of one model",
+                "its token {:?} has the id {id}, and the table has rows of {} tokens only; the two \
+                 are not of one model",
                 self.tokenizer.token(id).unwrap_or_default(),
-                self.table.vocab()
+                self.lookup.as_ref().map_or(self.table.vocab(), |it| it.rows.len() as u64)
             ),
         }
     }
@@ -230,6 +271,34 @@ impl fmt::Debug for StaticModel {
             .field("rules", &self.rules)
             .finish_non_exhaustive()
     }
+}
+
+impl Lookup {
+    /// Those of a model whose table of raw rows has so many of them.
+    fn read(parts: &Mapped, rows: u64) -> Result<Self> {
+        let tokens = parts.tokens(rows)?;
+        let too_many = || Error::InvalidOption {
+            option: "static_model",
+            reason: format!("expected rows and tokens below 2^32, found {rows} and {tokens}"),
+        };
+        let ids = parts.rows_of(0, tokens, rows)?;
+        let ids: Option<Vec<u32>> = ids.into_iter().map(|id| u32::try_from(id).ok()).collect();
+        #[expect(clippy::cast_possible_truncation, reason = "sums are in f32, as weights are then")]
+        let narrow = |factors: Vec<f64>| factors.into_iter().map(|it| it as f32).collect();
+        let weights = parts.factors(0, tokens)?.map(narrow);
+        Ok(Lookup { rows: ids.ok_or_else(too_many)?, weights })
+    }
+}
+
+/// The mapping and the weights of a model2vec table, where rows are not those of tokens as they
+/// are.
+fn mapped(table: &Table) -> Result<Option<Mapped>> {
+    let info = table.info();
+    let (Some(file), Some(tensor)) = (info.files.first(), &info.tensor) else { return Ok(None) };
+    if info.format != "safetensors" || info.files.len() > 1 || info.pieces > 1 {
+        return Ok(None);
+    }
+    Ok(find_mapped(file, false)?.filter(|parts| parts.tensor == tensor))
 }
 
 /// What is known of how a table's texts become vectors.

@@ -83,19 +83,7 @@ impl Table {
             way_out: "put the model's tokenizer.json beside the checkpoint (and convert again), \
                       or give ids or --token",
         })?;
-        let path = self.info().path.clone();
-        let crew = self.crew(None)?;
-        guarded(&path, || {
-            let mut tokenizer = tokenizers::Tokenizer::from_bytes(json.as_bytes())?;
-            let limit = tokenizer.get_truncation().map(|truncation| Limit {
-                tokens: truncation.max_length,
-                last: truncation.direction == TruncationDirection::Left,
-            });
-            tokenizer.with_truncation(None)?;
-            tokenizer.with_padding(None);
-            let unknown = unknown(&tokenizer, &json)?;
-            Ok(Tokenizer { library: tokenizer, path: path.clone(), crew, unknown, limit })
-        })
+        Tokenizer::read(self, &json)
     }
 }
 
@@ -157,6 +145,23 @@ fn guarded<T>(path: &Path, work: impl FnOnce() -> tokenizers::Result<T>) -> Resu
 }
 
 impl Tokenizer {
+    /// Reads a `tokenizer.json` for a table.
+    pub(super) fn read(table: &Table, json: &str) -> Result<Self> {
+        let path = table.info().path.clone();
+        let crew = table.crew(None)?;
+        guarded(&path, || {
+            let mut library = tokenizers::Tokenizer::from_bytes(json.as_bytes())?;
+            let limit = library.get_truncation().map(|truncation| Limit {
+                tokens: truncation.max_length,
+                last: truncation.direction == TruncationDirection::Left,
+            });
+            library.with_truncation(None)?;
+            library.with_padding(None);
+            let unknown = unknown(&library, json)?;
+            Ok(Tokenizer { library, path: path.clone(), crew, unknown, limit })
+        })
+    }
+
     /// The tokens of a text; with `special_tokens`, the ones that the model's own template
     /// adds around a text (`[CLS]`, `<s>`, ...) too.
     ///

@@ -10,7 +10,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Place, Result};
 
 /// The format's name in errors and in `info`.
-pub(in super::super) const FORMAT: &str = "npy";
+pub(crate) const FORMAT: &str = "npy";
 
 /// The first bytes of every .npy file.
 const MAGIC: &[u8] = b"\x93NUMPY";

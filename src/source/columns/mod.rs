@@ -1,0 +1,12 @@
+//! Tables in columns: Parquet and Arrow's IPC format. One column holds the vectors, as lists of
+//! numbers, and another one the tokens.
+
+mod choose;
+mod parquet;
+mod vectors;
+
+pub(crate) use choose::ColumnNames;
+pub(crate) use parquet::ParquetRows;
+
+#[cfg(test)]
+mod tests;
