@@ -38,6 +38,7 @@ mod tensors;
 mod text;
 mod tokenizer_json;
 mod vocabulary;
+mod whole;
 #[cfg(feature = "import")]
 pub(crate) mod word2vec;
 pub(crate) mod zip;
@@ -46,7 +47,6 @@ use std::path::{Path, PathBuf};
 
 use crate::codec::Codec;
 use crate::dtype::DType;
-use crate::error::{Error, Place, Result};
 use crate::layout::Layout;
 use crate::storage::StoredFile;
 
@@ -63,6 +63,9 @@ pub(crate) use static_model::TextLength;
 #[cfg(feature = "import")]
 pub use text::TextEncoding;
 pub(crate) use vocabulary::Vocabulary;
+#[cfg(any(feature = "import", feature = "text"))]
+pub(crate) use whole::read_tokenizer;
+use whole::read_whole;
 #[cfg(feature = "import")]
 pub(crate) use {
     bytes::Bytes,
@@ -144,23 +147,6 @@ pub(crate) fn is_known(head: &[u8]) -> bool {
         || gguf::looks_like(head)
         || npy::looks_like(head)
         || zip::looks_like(head)
-}
-
-/// The bytes of a `tokenizer.json`.
-#[cfg(any(feature = "import", feature = "text"))]
-pub(crate) fn read_tokenizer(path: &Path) -> Result<Vec<u8>> {
-    read_whole(path, "tokenizer.json", 1 << 30)
-}
-
-/// A whole small file, refused before anything is allocated where it is too long.
-fn read_whole(path: &Path, format: &'static str, most: u64) -> Result<Vec<u8>> {
-    let file = StoredFile::open(path)?;
-    if file.bytes() > most {
-        let reason = format!("the file has {} bytes, expected at most {most}", file.bytes());
-        let place = Place::Offset(most);
-        return Err(Error::Foreign { path: path.to_path_buf(), format, place, reason });
-    }
-    file.bytes_at(0, file.bytes()).map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]

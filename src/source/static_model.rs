@@ -57,7 +57,8 @@ impl StaticRules {
         metadata: Option<&str>,
     ) -> Result<Option<StaticRules>> {
         match (file, tensor) {
-            (Some(file), Some(tensor)) => StaticRules::beside(file, tensor),
+            // Of bytes from elsewhere the path is only a name, with nothing beside it.
+            (Some(file), Some(tensor)) if file.is_file() => StaticRules::beside(file, tensor),
             _ => Ok(metadata.and_then(StaticRules::of_metadata)),
         }
     }

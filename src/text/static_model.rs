@@ -295,7 +295,7 @@ impl Lookup {
 fn mapped(table: &Table) -> Result<Option<Mapped>> {
     let info = table.info();
     let (Some(file), Some(tensor)) = (info.files.first(), &info.tensor) else { return Ok(None) };
-    if info.format != "safetensors" || info.files.len() > 1 || info.pieces > 1 {
+    if info.format != "safetensors" || info.files.len() > 1 || !file.is_file() {
         return Ok(None);
     }
     Ok(find_mapped(file, false)?.filter(|parts| parts.tensor == tensor))
