@@ -365,6 +365,7 @@ impl Table {
     }
 
     /// A table from the bytes of an `.emb`, `.safetensors`, `.gguf`, `.npy` or `.npz` file, copied.
+    /// Of the formats that have tokens `.emb` alone keeps them.
     ///
     /// # Errors
     ///

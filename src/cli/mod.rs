@@ -22,6 +22,7 @@ mod panics;
 mod progress;
 mod query;
 mod range;
+mod selftest;
 mod similar;
 mod tensors;
 mod texts;
@@ -79,6 +80,8 @@ enum Command {
     Tokenize(tokenize::TokenizeArgs),
     /// Make vectors of texts: the mean of the rows of their tokens, as static models have it
     Embed(embed::EmbedArgs),
+    /// Try what embmap promises on this machine and file system
+    Selftest(selftest::SelftestArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -108,6 +111,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Analogy(args) => similar::analogy(&args, &console),
         Command::Tokenize(args) => tokenize::run(&args, &console),
         Command::Embed(args) => embed::run(&args, &console),
+        Command::Selftest(args) => selftest::run(&args, &console),
         Command::Completions(args) => completions::run(&args),
     });
     failure::report(result, &console).into()

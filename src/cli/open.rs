@@ -152,8 +152,9 @@ fn unmapped(path: &Path, options: OpenOptions) -> Result<Table> {
     Ok(options.open(path)?)
 }
 
+/// Maps a table.
 #[allow(unsafe_code)]
-fn map(path: &Path, options: OpenOptions) -> embmap::Result<Table> {
+pub(crate) fn map(path: &Path, options: OpenOptions) -> embmap::Result<Table> {
     // SAFETY: as every program that maps its input, the command line assumes that nobody
     // writes to a table in place or cuts it while the command runs; `--help` of the commands
     // that map says so, and `--no-map` is the way out. embmap itself only ever replaces files

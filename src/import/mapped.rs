@@ -79,8 +79,8 @@ impl MappedRows {
     }
 }
 
-/// The type of the products, as numpy has it: f64 where either is, else f32; without weights
-/// that of the rows.
+/// The type of the products, as numpy has it: f64 where either is, f16 where the weights are and
+/// the rows are no wider, else f32; without weights that of the rows.
 fn dtype_of(table: &Table, weights: Option<&Numbers>) -> Result<DType> {
     let stored = table.dtype();
     let plain = matches!(
@@ -98,7 +98,7 @@ fn dtype_of(table: &Table, weights: Option<&Numbers>) -> Result<DType> {
         None => stored,
         Some(DType::F64) => DType::F64,
         Some(_) if stored == DType::F64 => DType::F64,
-        Some(DType::F16) if stored == DType::F16 => DType::F16,
+        Some(DType::F16) if matches!(stored, DType::F16 | DType::I8 | DType::U8) => DType::F16,
         Some(_) => DType::F32,
     })
 }

@@ -59,7 +59,10 @@ fn refuse_tensor(options: &SourceOptions, why: &str) -> Result<()> {
 /// Finds the table of a single file, with nothing around it.
 pub(crate) fn from_stored(file: StoredFile, options: &SourceOptions) -> Result<FoundTable> {
     match Kind::of(&head_of(&file)?, "") {
-        Kind::Gguf => gguf_table(GgufFiles::alone(file)?, options),
+        // Tokens are read from a path, and bytes have none.
+        Kind::Gguf => {
+            Ok(FoundTable { tokens: None, ..gguf_table(GgufFiles::alone(file)?, options)? })
+        }
         Kind::Npy => npy::find(file),
         Kind::Zip => npz::find(file, options.tensor.as_deref()),
         _ => table(Single::read(file)?, options, || Ok(None)),
