@@ -132,6 +132,6 @@ pub use search::{Metric, NearestOptions, Neighbour};
 pub use source::{NpyHeader, TensorInfo};
 pub use table::{Access, DirectIo, Rows, SectionInfo, Table, TableInfo, Temperature};
 #[cfg(feature = "text")]
-pub use text::{EncodedToken, Tokenizer};
+pub use text::{Encoded, EncodedToken, StaticModel, Tokenizer};
 pub use verify::{Damage, Verification};
 pub use writer::{TableWriter, WriteOptions, Written};

@@ -1,6 +1,7 @@
 //! Rows in place: the runs of a table that Python may look at, and what `t[5]`, `t[2:9]` and the
 //! array protocols make of them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use embmap::{Access, DType, Tokenizer};
@@ -170,6 +171,36 @@ impl Open {
         }
         let fresh = self.table.tokenizer()?;
         Ok(self.tokenizer.get_or_init(|| fresh))
+    }
+}
+
+/// The rows of a table one after the other, each as `t[5]` gives it.
+#[pyclass(frozen, module = "embmap._embmap")]
+pub(crate) struct EachRow {
+    open: Arc<Open>,
+    next: AtomicU64,
+}
+
+impl EachRow {
+    pub(crate) fn new(open: Arc<Open>) -> Self {
+        EachRow { open, next: AtomicU64::new(0) }
+    }
+}
+
+#[pymethods]
+impl EachRow {
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let row = self.next.fetch_add(1, Ordering::Relaxed);
+        if row < self.open.table.vocab() {
+            return self.open.row(py, row).map(Some);
+        }
+        // It stays at its end, however often it is asked.
+        self.next.store(self.open.table.vocab(), Ordering::Relaxed);
+        Ok(None)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::gather::{self, usual_dtype};
 use crate::ids::{self, Ids, Meaning};
 use crate::nearest;
 use crate::open::Opening;
-use crate::rows::{Open, check_consumer};
+use crate::rows::{EachRow, Open, check_consumer};
 use crate::verify;
 use crate::warming::Warming;
 
@@ -180,6 +180,11 @@ impl Table {
             return Err(PyTypeError::new_err("expected a token; which rows there are, len tells"));
         };
         Ok(self.id_of(token.py(), token.to_str()?)?.is_some())
+    }
+
+    /// All rows, in the order of their ids.
+    fn __iter__(&self) -> PyResult<EachRow> {
+        Ok(EachRow::new(self.get()?))
     }
 
     /// t[5], t[2:9], t[ids].

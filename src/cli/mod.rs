@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod console;
 mod convert;
+mod embed;
 mod escape;
 mod export;
 mod failure;
@@ -24,8 +25,11 @@ mod plot;
 mod progress;
 mod query;
 mod range;
+mod selftest;
 mod similar;
 mod tensors;
+mod texts;
+mod tokenize;
 mod tokens;
 mod trace;
 mod values;
@@ -77,6 +81,12 @@ enum Command {
     Similar(similar::SimilarArgs),
     /// Find what is to C as A is to B
     Analogy(similar::AnalogyArgs),
+    /// Show the tokens of texts, by the model's own tokenizer
+    Tokenize(tokenize::TokenizeArgs),
+    /// Make vectors of texts: the mean of the rows of their tokens, as static models have it
+    Embed(embed::EmbedArgs),
+    /// Try what embmap promises on this machine and file system
+    Selftest(selftest::SelftestArgs),
     /// Draw rows as points, near where they are alike: a page to explore, or an SVG
     Plot(plot::PlotArgs),
     /// Print a completion script for a shell
@@ -107,6 +117,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args, &console),
         Command::Similar(args) => similar::similar(&args, &console),
         Command::Analogy(args) => similar::analogy(&args, &console),
+        Command::Tokenize(args) => tokenize::run(&args, &console),
+        Command::Embed(args) => embed::run(&args, &console),
+        Command::Selftest(args) => selftest::run(&args, &console),
         Command::Plot(args) => plot::run(&args, &console),
         Command::Completions(args) => completions::run(&args),
     });

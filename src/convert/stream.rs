@@ -14,7 +14,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::import::{Duplicates, Rows, Source, SourceKind};
 use crate::layout::{Layout, Plane};
-use crate::source::{Batch, RowStream, StreamForm, read_tokenizer};
+use crate::source::{Batch, RowStream, StaticRules, StreamForm, read_tokenizer};
 use crate::writer::{TableWriter, TokenTotals, Twins, WriteOptions, Written};
 
 /// How far a conversion has come.
@@ -193,7 +193,7 @@ impl Stream<'_> {
         let write = self.write_options(&recoding)?;
         let whole = self.options.rows.is_none();
         let Stream { rows, from, options, told } = self;
-        let Rows { form, stream, bytes, part, are_ids, .. } = rows;
+        let Rows { form, stream, bytes, part, rules, are_ids, .. } = rows;
         let mut stream: Box<dyn RowStream> = match &options.rows {
             Some(range) => Box::new(Ranged::new(stream, &form, range.clone())),
             None => stream,
@@ -230,7 +230,8 @@ impl Stream<'_> {
         tally.all = Some(tally.rows);
         tally.add(Stage::Finishing, 0, stream.consumed())?;
         let loss = recoding.loss();
-        let about = About { from, form: &form, part, range: options.rows.as_ref(), dropped };
+        let (range, rules) = (options.rows.as_ref(), rules.filter(|_| whole));
+        let about = About { from, form: &form, part, range, rules, dropped };
         let stored = recoding.encoding.dtype;
         writer
             .set_metadata(about.metadata(tally.rows, loss.as_ref().map(|loss| (stored, loss))))?;
@@ -247,7 +248,7 @@ impl Stream<'_> {
         let write = self.write_options(&recoding)?;
         let whole = self.options.rows.is_none();
         let Stream { rows, from, options, told } = self;
-        let Rows { form, stream, bytes, part, .. } = rows;
+        let Rows { form, stream, bytes, part, rules, .. } = rows;
         let mut stream: Box<dyn RowStream> = match &options.rows {
             Some(range) => Box::new(Ranged::new(stream, &form, range.clone())),
             None => stream,
@@ -262,7 +263,8 @@ impl Stream<'_> {
             tally.add(Stage::Reading, batch.count as u64, stream.consumed())?;
         }
         let loss = recoding.loss();
-        let about = About { from, form: &form, part, range: options.rows.as_ref(), dropped: 0 };
+        let (range, rules) = (options.rows.as_ref(), rules.filter(|_| whole));
+        let about = About { from, form: &form, part, range, rules, dropped: 0 };
         let dtype = recoding.encoding.dtype;
         let metadata = about.metadata(tally.rows, loss.as_ref().map(|loss| (dtype, loss)));
         let (file_bytes, row_stride) = write.metadata(metadata).planned(tally.rows, tokens)?;
@@ -371,6 +373,8 @@ struct About<'a> {
     form: &'a StreamForm,
     part: Option<String>,
     range: Option<&'a Range<u64>>,
+    /// They go with the tokenizer, which a part leaves out.
+    rules: Option<StaticRules>,
     dropped: u64,
 }
 
@@ -391,6 +395,6 @@ impl About<'_> {
         if self.dropped > 0 {
             source["duplicates"] = self.dropped.into();
         }
-        metadata_of(&source, self.form.dtype, cost)
+        metadata_of(&source, self.form.dtype, self.rules, cost)
     }
 }
