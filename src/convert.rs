@@ -211,8 +211,8 @@ impl ConvertOptions {
 ///
 /// # Errors
 ///
-/// Whatever reading the table or [`TableWriter`] can give; the destination is as before
-/// then.
+/// Whatever reading the table or [`TableWriter`](crate::TableWriter) can give; the destination is
+/// as before then.
 pub fn convert(table: &Table, path: impl AsRef<Path>, options: &ConvertOptions) -> Result<Written> {
     convert_with(table, path, options, |_, _| ControlFlow::Continue(()))
 }
