@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::codec::{Codec, Loss};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::source::StaticRules;
 use crate::table::Table;
 use crate::writer::{WriteOptions, Written};
 
@@ -259,8 +260,8 @@ impl ConvertOptions {
 ///
 /// # Errors
 ///
-/// Whatever reading the table or [`TableWriter`] can give; the destination is as before
-/// then.
+/// Whatever reading the table or [`TableWriter`](crate::TableWriter) can give; the destination is
+/// as before then.
 pub fn convert(table: &Table, path: impl AsRef<Path>, options: &ConvertOptions) -> Result<Written> {
     convert_with(table, path, options, |_, _| ControlFlow::Continue(()))
 }
@@ -326,22 +327,37 @@ fn metadata(
         source["codec"] = table.codec().to_string().into();
     }
     selection.tell(&mut source);
+    let before = table.metadata()?;
+    // They go with the tokenizer, which a part leaves out.
+    let rules = if selection.is_whole() {
+        StaticRules::of(info.files.first(), info.tensor.as_ref(), before.as_deref())?
+    } else {
+        None
+    };
     // A table converted again keeps what was known of its first source.
-    if let Some(before) = table.metadata()?.filter(|before| before.len() <= KEPT_METADATA)
+    if let Some(before) = before.filter(|before| before.len() <= KEPT_METADATA)
         && let Ok(before) = serde_json::from_str::<Value>(&before)
     {
         source["metadata"] = before;
     }
-    Ok(metadata_of(&source, table.dtype(), cost))
+    Ok(metadata_of(&source, table.dtype(), rules, cost))
 }
 
 /// What the file says of where it came from and of what became of it.
-fn metadata_of(source: &Value, from: DType, cost: Option<(DType, &Loss)>) -> String {
+fn metadata_of(
+    source: &Value,
+    from: DType,
+    rules: Option<StaticRules>,
+    cost: Option<(DType, &Loss)>,
+) -> String {
     let mut metadata = serde_json::json!({
         "source": source,
         "created": unix_time(),
         "tool": concat!("embmap ", env!("CARGO_PKG_VERSION")),
     });
+    if let Some(rules) = rules {
+        rules.tell(&mut metadata);
+    }
     if let Some((dtype, loss)) = cost {
         metadata["quantization"] = serde_json::json!({
             "from": from.name(),

@@ -91,7 +91,7 @@ impl<'a> Selection<'a> {
     }
 
     /// True where all rows keep their ids.
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         matches!(&self.rows, Selected::Range(rows) if *rows == (0..self.table.vocab()))
     }
 

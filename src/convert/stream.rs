@@ -15,7 +15,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Place, Result};
 use crate::import::{Duplicates, Rows, Source, SourceKind};
 use crate::layout::{Layout, Plane};
-use crate::source::{Batch, RowStream, StreamForm, read_tokenizer};
+use crate::source::{Batch, RowStream, StaticRules, StreamForm, read_tokenizer};
 use crate::writer::{TableWriter, TokenTotals, Twins, WriteOptions, Written};
 
 /// How far a conversion has come.
@@ -194,7 +194,7 @@ impl Stream<'_> {
         let write = self.write_options(&recoding)?;
         let whole = self.is_whole();
         let Stream { rows, from, options, told } = self;
-        let Rows { form, stream, bytes, part, are_ids, .. } = rows;
+        let Rows { form, stream, bytes, part, rules, are_ids, .. } = rows;
         let second = match duplicates {
             _ if are_ids => Second::LeftOut,
             Duplicates::Error => Second::Refused,
@@ -234,7 +234,8 @@ impl Stream<'_> {
         tally.all = Some(tally.rows);
         tally.add(Stage::Finishing, 0, stream.consumed())?;
         let loss = recoding.loss();
-        let about = About { from, form: &form, part, options, dropped };
+        let rules = rules.filter(|_| whole);
+        let about = About { from, form: &form, part, options, rules, dropped };
         let stored = recoding.encoding.dtype;
         writer
             .set_metadata(about.metadata(tally.rows, loss.as_ref().map(|loss| (stored, loss))))?;
@@ -252,7 +253,7 @@ impl Stream<'_> {
         let write = self.write_options(&recoding)?;
         let whole = self.is_whole();
         let Stream { rows, from, options, told } = self;
-        let Rows { form, stream, bytes, part, .. } = rows;
+        let Rows { form, stream, bytes, part, rules, .. } = rows;
         let mut stream = selected(stream, &form, from, options, Second::Kept)?;
         let mut tally = Tally { told, rows: 0, all: form.rows.filter(|_| whole), bytes };
         let (mut tokens, mut non_finite) = (TokenTotals::default(), 0);
@@ -265,7 +266,8 @@ impl Stream<'_> {
         }
         let loss = recoding.loss();
         options.check_kept(tally.rows)?;
-        let about = About { from, form: &form, part, options, dropped: 0 };
+        let rules = rules.filter(|_| whole);
+        let about = About { from, form: &form, part, options, rules, dropped: 0 };
         let dtype = recoding.encoding.dtype;
         let metadata = about.metadata(tally.rows, loss.as_ref().map(|loss| (dtype, loss)));
         let (file_bytes, row_stride) = write.metadata(metadata).planned(tally.rows, tokens)?;
@@ -411,6 +413,8 @@ struct About<'a> {
     form: &'a StreamForm,
     part: Option<String>,
     options: &'a ConvertOptions,
+    /// They go with the tokenizer, which a part leaves out.
+    rules: Option<StaticRules>,
     dropped: u64,
 }
 
@@ -435,6 +439,6 @@ impl About<'_> {
         if self.dropped > 0 {
             source["duplicates"] = self.dropped.into();
         }
-        metadata_of(&source, self.form.dtype, cost)
+        metadata_of(&source, self.form.dtype, self.rules, cost)
     }
 }
