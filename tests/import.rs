@@ -658,6 +658,7 @@ fn safetensors(path: &Path, tensors: &[(&str, &str, Vec<usize>, Vec<u8>)]) {
             "f32" => safetensors::Dtype::F32,
             "f16" => safetensors::Dtype::F16,
             "f64" => safetensors::Dtype::F64,
+            "i8" => safetensors::Dtype::I8,
             "i64" => safetensors::Dtype::I64,
             _ => safetensors::Dtype::I32,
         };
@@ -713,6 +714,16 @@ fn a_model2vec_table_is_mapped_and_weighed() {
         convert().unwrap().rows::<f32>().unwrap().as_slice().unwrap(),
         rows_of(&[0, 1, 2, 3], &weights[..4])
     );
+
+    // Bytes by f16 are f16, as numpy has it.
+    let halves: Vec<u8> = weights.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
+    let quantized: Vec<u8> = (0..12u8).map(|x| x.wrapping_mul(171)).collect();
+    let product = f32::from(quantized[2 * 3].cast_signed()) * weights[0];
+    safetensors(
+        &path,
+        &[("embeddings", "i8", vec![4, 3], quantized), map.clone(), weigh("f16", halves)],
+    );
+    assert_eq!(convert().unwrap().row::<f16>(0).unwrap()[0], f16::from_f32(product));
 
     let refused = |tensors: &[(&str, &str, Vec<usize>, Vec<u8>)], part: &str| {
         safetensors(&path, tensors);

@@ -171,7 +171,8 @@ def check_parquet(embmap, folder, table, dtype, rows, tokens):
     run(embmap, "export", table, "-o", path)
     found = pyarrow.parquet.read_table(path)
     wanted = {"f32": pyarrow.float32(), "f16": pyarrow.float16(), "f64": pyarrow.float64()}[dtype]
-    assert found.schema.field("vector").type == pyarrow.list_(wanted, DIM), found.schema
+    item = pyarrow.field("item", wanted, nullable=False)
+    assert found.schema.field("vector").type == pyarrow.list_(item, DIM), found.schema
     vectors = found["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     same(vectors.reshape(VOCAB, DIM).view(BITS[dtype]), rows, f"parquet, {dtype}")
     if tokens is None:

@@ -46,6 +46,12 @@ fn is_text(column: &DataType) -> bool {
     matches!(column, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
+/// True for text that Arrow keeps as numbers of a list of texts. Parquet's own dictionaries are
+/// none: they are gone when its columns are read.
+fn is_coded_text(column: &DataType) -> bool {
+    matches!(column, DataType::Dictionary(_, text) if is_text(text))
+}
+
 /// The columns that were named, or the only ones that can be meant.
 pub(super) fn choose(fields: &Fields, names: &ColumnNames, path: &Path) -> Result<Chosen> {
     let chooser = Chooser { fields, path };
@@ -60,11 +66,20 @@ pub(super) fn choose(fields: &Fields, names: &ColumnNames, path: &Path) -> Resul
     let dtype = element(fields[vectors].data_type()).unwrap_or(DType::F32);
     let tokens = match names.tokens.as_deref() {
         Some("none") => None,
-        asked => chooser.one(
-            asked,
-            ("token-column", "text", "a column of tokens (or none, for no tokens)"),
-            |field| is_text(field.data_type()),
-        )?,
+        asked => {
+            let tokens = chooser.one(
+                asked,
+                ("token-column", "text", "a column of tokens (or none, for no tokens)"),
+                |field| is_text(field.data_type()),
+            )?;
+            if tokens.is_none() && fields.iter().any(|field| is_coded_text(field.data_type())) {
+                let reason = "a column of text lies behind a dictionary, which is not read; write \
+                              it as plain text, in Python: column.cast(pyarrow.string()), or give \
+                              none, for no tokens";
+                return Err(chooser.unclear(reason, "token-column"));
+            }
+            tokens
+        }
     };
     Ok(Chosen { vectors, dtype, tokens })
 }
@@ -170,6 +185,12 @@ mod tests {
         assert!(reason(Some("w"), None).contains("no column is named \"w\""));
         assert!(reason(Some("a"), None).contains("holds Utf8, expected lists"));
         assert!(reason(Some("x"), Some("z\n")).contains("holds Int64, expected text"));
+        let coded = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        let coded = [("c", coded), ("x", list(DataType::Float32)), ("b", DataType::Utf8)];
+        let refused = pick(&coded[..2], None, None).unwrap_err().to_string();
+        assert!(refused.contains("behind a dictionary"), "{refused}");
+        assert_eq!(pick(&coded[..2], None, Some("none")).unwrap().tokens, None);
+        assert_eq!(pick(&coded, None, None).unwrap().tokens, Some(2));
         let chosen = pick(&columns, Some("y"), Some("b")).unwrap();
         assert_eq!(chosen, Chosen { vectors: 3, dtype: DType::F64, tokens: Some(1) });
         assert!(
