@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. A room is a file or folder of `src/`.
-const MAY_USE: [(&str, &[&str]); 26] = [
+const MAY_USE: [(&str, &[&str]); 27] = [
     ("error", &["dtype"]),
     ("dtype", &[]),
     ("codec", &["error", "dtype"]),
@@ -32,7 +32,8 @@ const MAY_USE: [(&str, &[&str]); 26] = [
         &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "order", "table"],
     ),
     ("search", &["error", "dtype", "codec", "layout", "storage", "table", "gather"]),
-    ("text", &["error", "dtype", "table", "gather"]),
+    ("inspect", &["error", "dtype", "codec", "layout", "storage", "tokens", "table", "gather"]),
+    ("text", &["error", "dtype", "source", "table", "gather"]),
     ("arrange", &["error", "gather"]),
     ("publish", &["error", "storage"]),
     (
