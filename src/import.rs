@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::open::OpenOptions;
-use crate::source::{RowStream, StreamForm};
+use crate::source::{RowStream, StaticRules, StreamForm};
 use crate::table::Table;
 
 mod detect;
@@ -212,6 +212,8 @@ pub(crate) struct Rows {
     pub(crate) part: Option<String>,
     /// The `tokenizer.json` beside it.
     pub(crate) tokenizer: Option<PathBuf>,
+    /// How a static model makes vectors of texts with them.
+    pub(crate) rules: Option<StaticRules>,
     /// True where rows are a model's ids: none is left out, whatever its token.
     pub(crate) are_ids: bool,
 }

@@ -92,6 +92,23 @@ impl OpenOptions {
         &self.source
     }
 
+    /// Opens the raw rows of a model2vec table whose tokens' rows are made of them by a mapping or
+    /// by weights, which is an error else: `StaticModel` looks tokens up.
+    /// Any other table opens as it does without.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), embmap::Error> {
+    /// let table = embmap::OpenOptions::new().static_model(true).open("fixtures/minilm-2k")?;
+    /// assert_eq!(table.vocab(), 2003);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn static_model(mut self, yes: bool) -> Self {
+        self.source.static_model = yes;
+        self
+    }
+
     /// How [`open`](OpenOptions::open) reaches the bytes; [`Access::Read`] unless said.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
@@ -342,6 +359,7 @@ impl Table {
     }
 
     /// A table from the bytes of an `.emb`, `.safetensors`, `.gguf`, `.npy` or `.npz` file, copied.
+    /// Of the formats that have tokens `.emb` alone keeps them.
     ///
     /// # Errors
     ///

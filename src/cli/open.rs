@@ -80,9 +80,19 @@ impl TableArgs {
         }
     }
 
+    /// The threads that were asked for.
+    pub(crate) fn thread_count(&self) -> Option<usize> {
+        self.threads.threads.map(usize::from)
+    }
+
     /// Opens the table for rows here and there: mapped, where that is possible.
     pub(crate) fn open(&self, console: &Console) -> Result<Table> {
         self.opening.open(&self.path, self.options(), console)
+    }
+
+    /// Opens the table of a static model: mapped, where that is possible.
+    pub(crate) fn open_static_model(&self, console: &Console) -> Result<Table> {
+        self.opening.open(&self.path, self.options().static_model(true), console)
     }
 
     /// How to open the table without a map.
@@ -147,8 +157,9 @@ fn unmapped(path: &Path, options: OpenOptions) -> Result<Table> {
     Ok(options.open(path)?)
 }
 
+/// Maps a table.
 #[allow(unsafe_code)]
-fn map(path: &Path, options: OpenOptions) -> embmap::Result<Table> {
+pub(crate) fn map(path: &Path, options: OpenOptions) -> embmap::Result<Table> {
     // SAFETY: as every program that maps its input, the command line assumes that nobody
     // writes to a table in place or cuts it while the command runs; `--help` of the commands
     // that map says so, and `--no-map` is the way out. embmap itself only ever replaces files

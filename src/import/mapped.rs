@@ -3,14 +3,11 @@
 
 use half::f16;
 
-use crate::codec::{Codec, Decoder, Encoding, Kernels, RowParts};
+use crate::codec::{Codec, Decoder, Kernels};
 use crate::dtype::{DType, Element};
-use crate::error::{Error, Place, Result};
-use crate::source::{Batch, Mapped, Numbers, RowStream, StreamForm, Vocabulary};
+use crate::error::{Error, Result};
+use crate::source::{Batch, MODEL2VEC, Mapped, Numbers, RowStream, StreamForm, Vocabulary};
 use crate::table::Table;
-
-/// The format's name.
-const FORMAT: &str = "model2vec";
 
 /// The rows of a table whose vocabulary is quantized.
 pub(super) struct MappedRows {
@@ -28,21 +25,10 @@ pub(super) struct MappedRows {
 impl MappedRows {
     /// `table` is that of the raw rows.
     pub(super) fn new(table: Table, parts: Mapped) -> Result<Self> {
-        let numbers = parts.mapping.as_ref().or(parts.weights.as_ref());
-        let vocab = numbers.map_or(table.vocab(), |numbers| numbers.count);
-        if parts.mapping.is_none() && vocab != table.vocab() {
-            return Err(Error::TensorForm {
-                path: parts.file.path().to_path_buf(),
-                tensor: "weights".to_owned(),
-                reason: format!(
-                    "holds {vocab} numbers, expected {}, one for each row",
-                    table.vocab()
-                ),
-            });
-        }
+        let vocab = parts.tokens(table.vocab())?;
         let vocabulary = parts.tokens.as_deref().map(Vocabulary::read).transpose()?;
         let form = StreamForm {
-            format: FORMAT,
+            format: MODEL2VEC,
             dtype: dtype_of(&table, parts.weights.as_ref())?,
             dim: table.dim(),
             rows: Some(vocab),
@@ -59,22 +45,7 @@ impl MappedRows {
 
     /// The raw rows of the tokens from `self.row` on.
     fn gather(&mut self, count: u64) -> Result<()> {
-        self.ids.clear();
-        match &self.parts.mapping {
-            None => self.ids.extend(self.row..self.row + count),
-            Some(mapping) => {
-                let bytes = mapping.read(&self.parts.file, self.row, count)?;
-                let width = (bytes.len() as u64 / count.max(1)).max(1);
-                let width = usize::try_from(width).unwrap_or(8);
-                for (token, bytes) in (self.row..).zip(bytes.chunks_exact(width)) {
-                    let id = index_of(bytes, mapping.dtype.starts_with('i'));
-                    match id.filter(|id| *id < self.table.vocab()) {
-                        Some(id) => self.ids.push(id),
-                        None => return self.outside(token),
-                    }
-                }
-            }
-        }
+        self.ids = self.parts.rows_of(self.row, count, self.table.vocab())?;
         let bytes = self.ids.len().saturating_mul(self.raw_bytes());
         self.raw.resize(bytes, 0);
         self.table.gather_bytes_into(&self.ids, &mut self.raw)
@@ -84,25 +55,8 @@ impl MappedRows {
         usize::try_from(self.table.row_bytes()).unwrap_or(usize::MAX)
     }
 
-    fn outside(&self, token: u64) -> Result<()> {
-        Err(Error::Foreign {
-            path: self.parts.file.path().to_path_buf(),
-            format: FORMAT,
-            place: Place::Row(token),
-            reason: format!(
-                "the mapping leads to no row, expected one of {} below {}",
-                self.parts.tensor,
-                self.table.vocab()
-            ),
-        })
-    }
-
     /// Multiplies the raw rows by the weights of their tokens.
-    fn weigh(&self, weights: &Numbers, count: u64, out: &mut Vec<u8>) -> Result<()> {
-        let bytes = weights.read(&self.parts.file, self.row, count)?;
-        let plain = Encoding { dtype: weights.float(), codec: Codec::Plain };
-        let mut factors = vec![0f64; self.ids.len()];
-        Decoder::<f64>::of(plain, Kernels::of_process()).decode(RowParts::of(&bytes), &mut factors);
+    fn weigh(&self, factors: &[f64], out: &mut Vec<u8>) {
         let decoder = Decoder::<f64>::of(self.table.encoding(), Kernels::of_process());
         let mut row = vec![0f64; self.form.dim];
         let rows = self.raw.chunks_exact(self.raw_bytes().max(1));
@@ -122,7 +76,6 @@ impl MappedRows {
                 }
             }
         }
-        Ok(())
     }
 }
 
@@ -150,13 +103,6 @@ fn dtype_of(table: &Table, weights: Option<&Numbers>) -> Result<DType> {
     })
 }
 
-/// A number of a mapping; `None` where it is negative.
-fn index_of(bytes: &[u8], signed: bool) -> Option<u64> {
-    let negative = signed && bytes.last().is_some_and(|byte| byte & 0x80 != 0);
-    let value = bytes.iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
-    (!negative).then_some(value)
-}
-
 impl RowStream for MappedRows {
     fn next(&mut self, batch: &mut Batch) -> Result<bool> {
         batch.clear();
@@ -165,8 +111,8 @@ impl RowStream for MappedRows {
             return Ok(false);
         }
         self.gather(count)?;
-        match &self.parts.weights {
-            Some(weights) => self.weigh(weights, count, &mut batch.rows)?,
+        match self.parts.factors(self.row, count)? {
+            Some(factors) => self.weigh(&factors, &mut batch.rows),
             None => batch.rows.extend_from_slice(&self.raw),
         }
         if let Some(vocabulary) = &self.vocabulary {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::gather::threads;
 use crate::layout::LARGEST_DIM;
 use crate::source::{
-    self, BinaryWords, Bytes, Kind, LineForm, Packing, RawRows, RowStream, StreamForm,
+    self, BinaryWords, Bytes, Kind, LineForm, Packing, RawRows, RowStream, StaticRules, StreamForm,
     TextEncoding, Transposed, npy, npz, word2vec, zip,
 };
 use crate::storage::{StoredFile, Stretch};
@@ -68,11 +68,13 @@ fn model(options: &ImportOptions, path: &Path, located: &Path) -> Result<SourceK
     Unused::of(options).check("model2vec")?;
     let raw = options.opening.clone().tensor(parts.tensor).open(located)?;
     let (tensor, tokenizer) = (parts.tensor.to_owned(), parts.tokenizer.clone());
+    let weights = parts.file.path().to_path_buf();
+    let rules = StaticRules::of(Some(&weights), Some(&tensor), None)?;
     let stream = MappedRows::new(raw, parts)?;
     let form = stream.form().clone();
     let stream = Box::new(stream);
     let part = Some(tensor);
-    Ok(SourceKind::Rows(Rows { form, stream, bytes: None, part, tokenizer, are_ids: true }))
+    Ok(SourceKind::Rows(Rows { form, stream, bytes: None, part, tokenizer, rules, are_ids: true }))
 }
 
 fn table(options: &ImportOptions, path: &Path) -> Result<SourceKind> {
@@ -266,13 +268,23 @@ fn lines(
 
 #[cfg(feature = "parquet")]
 fn columns(options: &ImportOptions, file: StoredFile, kind: Kind) -> Result<SourceKind> {
-    use crate::source::{ColumnNames, ParquetRows};
+    use crate::source::{ArrowRows, ColumnNames, ParquetRows};
 
     let names =
         ColumnNames { vectors: options.column.clone(), tokens: options.token_column.clone() };
     let allowed = ["column", "token_column", "duplicates"];
     let unused = Unused::of(options).allowing(&allowed);
-    let _ = kind;
+    let is_arrow = match options.format {
+        Some(format) => format == ImportFormat::Arrow,
+        None => kind != Kind::Parquet,
+    };
+    if is_arrow {
+        unused.check("arrow")?;
+        let bytes = Some(file.bytes());
+        let stream = ArrowRows::open(file, &names)?;
+        let part = Some(stream.column().to_owned());
+        return Ok(rows(stream.form().clone(), stream, bytes, part));
+    }
     unused.check("parquet")?;
     let stream = ParquetRows::open(file, &names)?;
     let part = Some(stream.column().to_owned());
@@ -294,7 +306,15 @@ fn rows(
     part: Option<String>,
 ) -> SourceKind {
     let stream = Box::new(stream);
-    SourceKind::Rows(Rows { form, stream, bytes, part, tokenizer: None, are_ids: false })
+    SourceKind::Rows(Rows {
+        form,
+        stream,
+        bytes,
+        part,
+        tokenizer: None,
+        rules: None,
+        are_ids: false,
+    })
 }
 
 /// Options that were given and that a format may have no use for: what is asked for and not done

@@ -11,6 +11,7 @@ use super::form::{describe, is_readable};
 use super::gguf::GgufFiles;
 use super::kind::{HEAD, Kind};
 use super::model_dir::{ModelDir, Weights};
+use super::names::MODEL2VEC_ROWS;
 use super::resolve::{Catalogue, beside_model2vec, resolve};
 use super::{FoundTable, SourceOptions, TensorInfo, npy, npz};
 use crate::error::{Error, Result};
@@ -58,7 +59,10 @@ fn refuse_tensor(options: &SourceOptions, why: &str) -> Result<()> {
 /// Finds the table of a single file, with nothing around it.
 pub(crate) fn from_stored(file: StoredFile, options: &SourceOptions) -> Result<FoundTable> {
     match Kind::of(&head_of(&file)?, "") {
-        Kind::Gguf => gguf_table(GgufFiles::alone(file)?, options),
+        // Tokens are read from a path, and bytes have none.
+        Kind::Gguf => {
+            Ok(FoundTable { tokens: None, ..gguf_table(GgufFiles::alone(file)?, options)? })
+        }
         Kind::Npy => npy::find(file),
         Kind::Zip => npz::find(file, options.tensor.as_deref()),
         _ => table(Single::read(file)?, options, || Ok(None)),
@@ -73,7 +77,12 @@ fn table<C: Checkpoint>(
     config: impl Fn() -> Result<Option<PathBuf>>,
 ) -> Result<FoundTable> {
     let read_config = || config()?.map_or(Ok(Config::default()), |path| Config::read(&path));
-    let values = resolve(&checkpoint, options.tensor.as_deref(), read_config)?;
+    let mapped_rows = || {
+        let is_mapped = |name: &&str| !beside_model2vec(&checkpoint, name).is_empty();
+        MODEL2VEC_ROWS.into_iter().find(is_mapped).filter(|_| options.static_model)
+    };
+    let asked = options.tensor.as_deref().or_else(mapped_rows);
+    let values = resolve(&checkpoint, asked, read_config)?;
     // The raw rows of a mapped table are found through the mapping alone.
     let mapped = beside_model2vec(&checkpoint, &values.shown).contains(&"mapping");
     let found = describe(checkpoint, &values, options, config)?;

@@ -9,9 +9,13 @@ use super::find::Model;
 use super::names::MODEL2VEC_ROWS;
 use super::resolve::{Catalogue, beside_model2vec};
 use super::tensors::Placed;
+use crate::codec::{Codec, Decoder, Encoding, Kernels, RowParts};
 use crate::dtype::DType;
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use crate::storage::StoredFile;
+
+/// The format's name.
+pub(crate) const FORMAT: &str = "model2vec";
 
 /// What the rows of tokens are made of.
 pub(crate) struct Mapped {
@@ -62,14 +66,78 @@ impl Numbers {
     }
 
     /// The bytes of the numbers from `first` on, which there are.
-    pub(crate) fn read(&self, file: &StoredFile, first: u64, count: u64) -> Result<Vec<u8>> {
+    fn read(&self, file: &StoredFile, first: u64, count: u64) -> Result<Vec<u8>> {
         let bytes = file.bytes_at(self.offset + first * self.width, count * self.width)?;
         Ok(bytes.into_owned())
+    }
+
+    /// The numbers as ids; `None` for a negative one.
+    fn ids(&self, file: &StoredFile, first: u64, count: u64) -> Result<Vec<Option<u64>>> {
+        let bytes = self.read(file, first, count)?;
+        let width = usize::try_from(self.width).unwrap_or(usize::MAX).max(1);
+        let signed = self.dtype.starts_with('i');
+        Ok(bytes.chunks_exact(width).map(|bytes| index_of(bytes, signed)).collect())
+    }
+
+    /// The numbers as they are.
+    fn floats(&self, file: &StoredFile, first: u64, count: u64) -> Result<Vec<f64>> {
+        let bytes = self.read(file, first, count)?;
+        let plain = Encoding { dtype: self.float(), codec: Codec::Plain };
+        let mut numbers = vec![0f64; usize::try_from(count).unwrap_or(usize::MAX)];
+        let decoder = Decoder::<f64>::of(plain, Kernels::of_process());
+        decoder.decode(RowParts::of(&bytes), &mut numbers);
+        Ok(numbers)
     }
 
     /// The type of the weights as the codecs know it.
     pub(crate) fn float(&self) -> DType {
         self.dtype.parse().unwrap_or(DType::F32)
+    }
+}
+
+/// A number of a mapping; `None` where it is negative.
+fn index_of(bytes: &[u8], signed: bool) -> Option<u64> {
+    let negative = signed && bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+    let value = bytes.iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
+    (!negative).then_some(value)
+}
+
+impl Mapped {
+    /// The number of tokens, where the table of raw rows has `rows` of them.
+    pub(crate) fn tokens(&self, rows: u64) -> Result<u64> {
+        let numbers = self.mapping.as_ref().or(self.weights.as_ref());
+        let tokens = numbers.map_or(rows, |numbers| numbers.count);
+        if self.mapping.is_some() || tokens == rows {
+            return Ok(tokens);
+        }
+        Err(Error::TensorForm {
+            path: self.file.path().to_path_buf(),
+            tensor: "weights".to_owned(),
+            reason: format!("holds {tokens} numbers, expected {rows}, one for each row"),
+        })
+    }
+
+    /// The raw rows, below `rows`, of the tokens from `first` on.
+    pub(crate) fn rows_of(&self, first: u64, count: u64, rows: u64) -> Result<Vec<u64>> {
+        let Some(mapping) = &self.mapping else { return Ok((first..first + count).collect()) };
+        let ids = mapping.ids(&self.file, first, count)?;
+        let checked = (first..).zip(ids).map(|(token, id)| {
+            id.filter(|id| *id < rows).ok_or_else(|| Error::Foreign {
+                path: self.file.path().to_path_buf(),
+                format: FORMAT,
+                place: Place::Row(token),
+                reason: format!(
+                    "the mapping leads to no row, expected one of {} below {rows}",
+                    self.tensor
+                ),
+            })
+        });
+        checked.collect()
+    }
+
+    /// What the rows of the tokens from `first` on are multiplied by; `None` where by nothing.
+    pub(crate) fn factors(&self, first: u64, count: u64) -> Result<Option<Vec<f64>>> {
+        self.weights.as_ref().map(|weights| weights.floats(&self.file, first, count)).transpose()
     }
 }
 
