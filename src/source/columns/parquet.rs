@@ -29,9 +29,6 @@ const FORMAT: &str = "parquet";
 /// after a byte that says so.
 const LONGEST_SIZES: u64 = 18;
 
-/// The bytes that any page may say it has: too few to matter, whoever counts what.
-const SPARE: u64 = 64 << 10;
-
 /// The rows of a Parquet file.
 pub(crate) struct ParquetRows {
     file: Arc<StoredFile>,
@@ -190,15 +187,13 @@ fn expansion(metadata: &ParquetMetaData) -> u64 {
 /// Refuses a page whose header says that it unpacks to more than its bytes can: the library sets
 /// memory aside by that number before it unpacks anything.
 fn check_page(header: &[u8], at: u64, expansion: u64) -> Result<(), String> {
-    let Some((unpacked, packed)) = page_sizes(header) else {
-        return Err(format!("the page at byte {at} has a header without its sizes"));
-    };
-    if unpacked > packed.saturating_mul(expansion).saturating_add(SPARE) {
-        return Err(format!(
+    match page_sizes(header) {
+        None => Err(format!("the page at byte {at} has a header without its sizes")),
+        Some((unpacked, packed)) if unpacked > packed.saturating_mul(expansion) => Err(format!(
             "the page at byte {at} says that {packed} bytes unpack to {unpacked}, which they cannot"
-        ));
+        )),
+        Some(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// The bytes of a page, unpacked and as they are, from the start of its header: the second and the
