@@ -16,6 +16,7 @@ python3 -m maturin build --release --quiet --out "$wheels"
 python3 -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheels"/embmap-*.whl
 
 python3 -m mypy
+python3 -m mypy tests/uses.py
 # The stubs against what was built.
 python3 -m mypy.stubtest embmap._embmap
 

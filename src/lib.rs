@@ -82,6 +82,7 @@
 #[cfg(not(target_endian = "little"))]
 compile_error!("embmap files are little-endian and so is every machine that embmap runs on");
 
+mod arrange;
 mod checks;
 mod codec;
 mod convert;
@@ -90,6 +91,10 @@ mod error;
 mod export;
 pub mod format;
 mod gather;
+#[cfg(feature = "import")]
+mod import;
+#[cfg(feature = "inspect")]
+pub mod inspect;
 mod layout;
 mod open;
 mod order;
@@ -106,20 +111,27 @@ mod tokens;
 mod verify;
 mod writer;
 
+pub use arrange::{AccessTrace, Arrangement, Placement};
 pub use codec::{Codec, Loss, ScaleType, Scaling};
 pub use convert::{ConvertOptions, convert, convert_with};
+#[cfg(feature = "import")]
+pub use convert::{Planned, Progress, Stage, convert_from, convert_from_with, plan_convert};
 pub use dtype::{DType, Element, Output, UnknownDType};
 pub use error::{Error, FormatError, Place, Result};
 pub use export::{
     ExportFormat, ExportOptions, Exported, UnfitTokens, export, export_to, export_with, plan_export,
 };
 pub use gather::{BagOptions, GatherOptions, Id, Outputs, Pooling, Recycled};
+#[cfg(feature = "import")]
+pub use import::{Duplicates, ImportFormat, ImportOptions, Source, TextEncoding};
+#[cfg(feature = "inspect")]
+pub use inspect::{InspectOptions, Inspection};
 pub use open::OpenOptions;
 pub use residency::{Residency, Warming};
 pub use search::{Metric, NearestOptions, Neighbour};
 pub use source::{NpyHeader, TensorInfo};
 pub use table::{Access, DirectIo, Rows, SectionInfo, Table, TableInfo, Temperature};
 #[cfg(feature = "text")]
-pub use text::{EncodedToken, Tokenizer};
+pub use text::{Encoded, EncodedToken, StaticModel, Tokenizer};
 pub use verify::{Damage, Verification};
 pub use writer::{TableWriter, WriteOptions, Written};

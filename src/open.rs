@@ -21,7 +21,8 @@ const SPIN: Duration = Duration::from_micros(50);
 /// How to open a table.
 ///
 /// A path is an `.emb`, `.safetensors`, `.gguf`, `.npy` or `.npz` file or a model directory. What
-/// it is shows from its content, not from its name.
+/// it is shows from its content, not from its name. What is no path may be the name of a model on
+/// the Hugging Face hub, `org/name` or `org/name@revision`, and is found in the hub's local cache.
 ///
 /// ```
 /// use embmap::{Access, OpenOptions};
@@ -82,6 +83,29 @@ impl OpenOptions {
     #[must_use]
     pub fn biases(mut self, name: impl Into<String>) -> Self {
         self.source.biases = Some(name.into());
+        self
+    }
+
+    /// What is asked of a foreign format.
+    #[cfg(feature = "import")]
+    pub(crate) fn source(&self) -> &SourceOptions {
+        &self.source
+    }
+
+    /// Opens the raw rows of a model2vec table whose tokens' rows are made of them by a mapping or
+    /// by weights, which is an error else: `StaticModel` looks tokens up.
+    /// Any other table opens as it does without.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), embmap::Error> {
+    /// let table = embmap::OpenOptions::new().static_model(true).open("fixtures/minilm-2k")?;
+    /// assert_eq!(table.vocab(), 2003);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn static_model(mut self, yes: bool) -> Self {
+        self.source.static_model = yes;
         self
     }
 
@@ -241,7 +265,7 @@ impl OpenOptions {
     /// # }
     /// ```
     pub fn list_tensors(&self, path: impl AsRef<Path>) -> Result<Vec<TensorInfo>> {
-        source::list_tensors(path.as_ref(), self.source.follow_links)
+        source::list_tensors(&source::locate(path.as_ref())?, self.source.follow_links)
     }
 
     fn refuse_names(&self) -> Result<()> {
@@ -257,6 +281,7 @@ impl OpenOptions {
 
     /// Finds out what a path is and where its rows lie; reads headers alone.
     fn describe(self, path: &Path) -> Result<Table> {
+        let path = &*source::locate(path)?;
         let status = std::fs::metadata(path).map_err(|error| Error::io("open", path, error))?;
         let file = if status.is_dir() { None } else { Some(StoredFile::open(path)?) };
         let mut table = match file {
@@ -334,6 +359,7 @@ impl Table {
     }
 
     /// A table from the bytes of an `.emb`, `.safetensors`, `.gguf`, `.npy` or `.npz` file, copied.
+    /// Of the formats that have tokens `.emb` alone keeps them.
     ///
     /// # Errors
     ///

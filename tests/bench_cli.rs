@@ -175,7 +175,14 @@ fn a_recorded_trace_is_gathered_again() {
     assert_eq!(objects(&run(&[&args[..], &zipf].concat()), 0)[0]["ids"], "zipf:1.2");
     let ids = |path: &Path| -> Vec<u64> {
         let text = std::fs::read_to_string(path).unwrap();
-        text.lines().map(|line| line.parse().unwrap()).collect()
+        let batches = text.lines().map(|line| line.split(' ').map(|id| id.parse().unwrap()));
+        batches
+            .flat_map(|batch| {
+                let batch: Vec<u64> = batch.collect();
+                assert_eq!(batch.len(), 64);
+                batch
+            })
+            .collect()
     };
     let recorded = ids(&first);
     assert!(recorded.len() >= 128 && recorded.len().is_multiple_of(64));

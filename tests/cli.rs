@@ -450,6 +450,31 @@ fn info_lists_the_tensors_of_a_checkpoint() {
 }
 
 #[test]
+fn a_model_of_the_hub_is_found_in_the_cache() {
+    let cache = tempfile::tempdir().unwrap();
+    let model = cache.path().join("models--org--minilm");
+    let snapshot = model.join("snapshots/0123abcd");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(model.join("refs")).unwrap();
+    std::fs::write(model.join("refs/main"), "0123abcd").unwrap();
+    for name in ["model.safetensors", "tokenizer.json", "config.json"] {
+        std::fs::copy(Path::new("fixtures/minilm-2k").join(name), snapshot.join(name)).unwrap();
+    }
+    let with_cache = |args: &[&str]| {
+        let mut command = embmap(args);
+        command.env("HF_HUB_CACHE", cache.path()).output().unwrap()
+    };
+    for id in ["org/minilm", "org/minilm@main", "org/minilm@0123abcd"] {
+        let lines = data(&with_cache(&["get", id, "--token", "cat", "--json"]));
+        assert_eq!(ids(&lines), [1811]);
+    }
+    let absent = failure(&with_cache(&["info", "org/other@v2"]), 1);
+    assert!(absent.contains("hf download org/other --revision v2"), "{absent}");
+    let path = failure(&with_cache(&["info", "fixtures/absent"]), 1);
+    assert!(path.contains("cannot open fixtures/absent"), "{path}");
+}
+
+#[test]
 fn convert_keeps_every_bit_and_reports_what_it_wrote() {
     let directory = TempDir::new().unwrap();
     let out = directory.path().join("minilm.emb");
@@ -461,9 +486,15 @@ fn convert_keeps_every_bit_and_reports_what_it_wrote() {
     let expected = [
         "bytes_per_second",
         "dim",
+        "dry_run",
         "dtype",
+        "duplicates",
         "file_bytes",
         "file_id",
+        "format",
+        "missing_tokens",
+        "non_finite",
+        "order",
         "output",
         "quantization",
         "row_stride",
@@ -488,6 +519,67 @@ fn convert_keeps_every_bit_and_reports_what_it_wrote() {
     assert_eq!(names(directory.path()), ["minilm.emb"]);
     failure(&run(&["convert", MINILM, "-o", "-"]), 2);
     failure(&run(&["convert", MINILM, "-o", "/dev/null", "--force"]), 1);
+}
+
+#[test]
+fn convert_reads_text_from_standard_input() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out.emb");
+    let words = "the 0.5 1\ncat 2 inf\nthe 3 4\n";
+    let with = |more: &[&str]| {
+        let args = [&["convert", "-", "-o", text(&out), "--force"][..], more].concat();
+        run_with(&args, words.as_bytes())
+    };
+    let error = failure(&with(&[]), 1);
+    assert!(error.contains("standard input: not a valid glove file: the token \"the\""), "{error}");
+    assert!(error.contains("that of line 1 too") && error.contains("(at line 3)"), "{error}");
+    assert!(names(directory.path()).is_empty());
+
+    let planned = objects(&data(&with(&["--duplicates", "last", "--dry-run", "--json"]))).remove(0);
+    assert_eq!((&planned["dry_run"], &planned["vocab"]), (&true.into(), &3.into()));
+    assert_eq!((&planned["format"], &planned["non_finite"]), (&"glove".into(), &1.into()));
+    assert!(names(directory.path()).is_empty());
+
+    let output = with(&["--duplicates", "last", "--json"]);
+    let written = objects(&data(&output)).remove(0);
+    assert_eq!((&written["duplicates"], &written["vocab"]), (&1.into(), &2.into()));
+    let told = errors(&output);
+    assert!(
+        told.contains("left out 1 rows") && told.contains("1 numbers are NaN or inf"),
+        "{told}"
+    );
+    let rows = objects(&data(&run(&["get", text(&out), "--token", "the", "--json"])));
+    assert_eq!(rows[0]["values"], serde_json::json!([3.0, 4.0]));
+
+    let wide = objects(&data(&with(&["--duplicates", "first", "--dtype", "f64", "--json"])));
+    assert_eq!(wide[0]["dtype"], "f64");
+}
+
+#[test]
+fn convert_is_told_what_raw_bytes_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, out) = (directory.path().join("rows"), directory.path().join("out.emb"));
+    std::fs::write(&path, [1f32, 2.0, 3.0, 4.0].map(f32::to_le_bytes).concat()).unwrap();
+    let with = |more: &[&str]| {
+        let args = ["convert", text(&path), "--from", "raw", "-o", text(&out), "-f", "--json"];
+        run(&[&args[..], more].concat())
+    };
+    assert!(failure(&with(&["--dim", "2"]), 1).contains("dtype: raw binary does not tell"));
+    assert!(failure(&with(&["--dtype", "f32"]), 1).contains("dim: raw binary does not tell"));
+    for (more, dtype) in
+        [(&["--dtype", "f32"][..], "f32"), (&["--raw-dtype", "f32", "--dtype", "f16"], "f16")]
+    {
+        let written = objects(&data(&with(&[&["--dim", "2"][..], more].concat()))).remove(0);
+        assert_eq!((&written["dtype"], &written["vocab"]), (&dtype.into(), &2.into()));
+        assert_eq!(values(&out, 1), [3.0, 4.0]);
+    }
+    failure(&run(&["convert", text(&path), "--from", "nonsense", "-o", text(&out)]), 2);
+}
+
+/// The values of a row, as JSON has them.
+fn values(path: &Path, id: u64) -> Vec<f64> {
+    let lines = data(&run(&["get", text(path), &id.to_string(), "--json"]));
+    serde_json::from_value(objects(&lines)[0]["values"].clone()).unwrap()
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. A room is a file or folder of `src/`.
-const MAY_USE: [(&str, &[&str]); 24] = [
+const MAY_USE: [(&str, &[&str]); 27] = [
     ("error", &["dtype"]),
     ("dtype", &[]),
     ("codec", &["error", "dtype"]),
@@ -32,7 +32,9 @@ const MAY_USE: [(&str, &[&str]); 24] = [
         &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "order", "table"],
     ),
     ("search", &["error", "dtype", "codec", "layout", "storage", "table", "gather"]),
-    ("text", &["error", "dtype", "table", "gather"]),
+    ("inspect", &["error", "dtype", "codec", "layout", "storage", "tokens", "table", "gather"]),
+    ("text", &["error", "dtype", "source", "table", "gather"]),
+    ("arrange", &["error", "gather"]),
     ("publish", &["error", "storage"]),
     (
         "open",
@@ -49,10 +51,17 @@ const MAY_USE: [(&str, &[&str]); 24] = [
         ],
     ),
     (
+        "import",
+        &[
+            "error", "dtype", "codec", "layout", "storage", "tokens", "table", "source", "open",
+            "gather",
+        ],
+    ),
+    (
         "convert",
         &[
             "error", "dtype", "codec", "layout", "storage", "tokens", "checks", "table", "source",
-            "open", "gather", "writer",
+            "open", "gather", "writer", "import", "publish",
         ],
     ),
     (
@@ -207,4 +216,43 @@ fn mod_files_are_short_lists() {
             assert!(lines <= 120, "{}: {lines} lines of code", path.display());
         }
     }
+}
+
+/// The rows of the table in `docs/design.md` that says where `unsafe` stands, and why.
+fn unsafe_inventory() -> Vec<String> {
+    let design = fs::read_to_string("docs/design.md").unwrap();
+    let section = design.split("\n## unsafe\n").nth(1).unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let places = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(','));
+    places.map(|place| place.trim().trim_matches('`').to_owned()).collect()
+}
+
+/// The inventory names each file with `unsafe`, by itself or by its folder, and no other.
+#[test]
+fn the_inventory_of_unsafe_is_complete() {
+    let inventory = unsafe_inventory();
+    assert!(inventory.len() > 5, "{inventory:?}");
+    let mut used = vec![false; inventory.len()];
+    let mut missing = Vec::new();
+    for (path, text) in sources() {
+        let code = code(&text);
+        if !["unsafe {", "unsafe fn", "unsafe impl"].iter().any(|word| code.contains(word)) {
+            continue;
+        }
+        let below = path.strip_prefix("src").unwrap().to_str().unwrap();
+        let named =
+            |place: &str| place == below || place.ends_with('/') && below.starts_with(place);
+        let mut places = inventory.iter().enumerate().filter(|(_, place)| named(place)).peekable();
+        if places.peek().is_none() {
+            missing.push(below.to_owned());
+        }
+        places.for_each(|(index, _)| used[index] = true);
+    }
+    assert!(missing.is_empty(), "not in the inventory of docs/design.md: {missing:?}");
+    let gone: Vec<_> = inventory
+        .iter()
+        .zip(used)
+        .filter(|(place, used)| !used && !place.starts_with("python/"))
+        .collect();
+    assert!(gone.is_empty(), "in the inventory, and without unsafe: {gone:?}");
 }

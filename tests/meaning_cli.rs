@@ -1,6 +1,11 @@
 //! The commands that know what rows mean, as a script sees them.
 #![cfg(feature = "cli")]
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::float_cmp)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::float_cmp
+)]
 
 use std::io::Write;
 use std::path::Path;
@@ -188,4 +193,102 @@ fn what_is_missing_is_told_and_how_to_add_it() {
     convert(&table, &few, &ConvertOptions::new().rows(1805..1812)).unwrap();
     let found = lines(&["similar", few.to_str().unwrap(), "cat", "--json"], b"");
     assert_eq!(found[0]["neighbours"].as_array().unwrap().len(), 6);
+}
+
+#[test]
+fn texts_are_tokenized() {
+    let text = data(&["tokenize", MINILM, "the cat"], b"");
+    assert_eq!(text, "   2  \"[CLS]\"\n  92  \"the\"\n1811  \"cat\"\n   3  \"[SEP]\"\n");
+    let both = data(&["tokenize", MINILM, "a", "-", "--no-special-tokens"], b"the\r\n\ncat");
+    assert_eq!(both, "a\n43  \"a\"\nthe\n92  \"the\"\n\ncat\n1811  \"cat\"\n");
+    assert_eq!(data(&["tokenize", MINILM, "-", "--ids"], b"the xyzzy\n\n"), "2 92 1 3\n2 3\n");
+    let found = data(&["tokenize", MINILM, "a \"\u{1}", "--json", "--no-special-tokens"], b"");
+    assert_eq!(found, "{\"text\":\"a \\\"\\u0001\",\"ids\":[43,6],\"tokens\":[\"a\",\"\\\"\"]}\n");
+
+    // As many lines as batches take are one text each.
+    let lines: Vec<String> = (0..40_000).map(|line| format!("cat {line}")).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lines.txt");
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    let stdin = std::fs::File::open(&path).unwrap();
+    let output = embmap(&["tokenize", MINILM, "-", "--ids"]).stdin(stdin).output().unwrap();
+    let found = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(found.lines().count(), lines.len());
+    assert!(found.lines().all(|line| line.starts_with("2 1811 ")));
+
+    let output = run_with(&["tokenize", MINILM, "the xyzzy"], b"");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("4 tokens, 1 of them unknown"), "{said}");
+    assert!(failure(&["tokenize", MINILM], 2).contains("TEXT"));
+    assert!(failure(&["tokenize", MINILM, "-", "-"], 2).contains("only once"));
+    assert!(failure(&["tokenize", "fixtures/v1/f32.emb", "a"], 1).contains("tokenizer.json"));
+    let output = run_with(&["tokenize", MINILM, "-"], b"a\n\xff\n");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("standard input, line 2: expected UTF-8"), "{said}");
+}
+
+#[test]
+fn texts_are_embedded_as_lines_or_as_an_array() {
+    let table = Table::load(MINILM).unwrap();
+    let mean = |tokens: &[&str]| -> Vec<f32> {
+        let rows = rows(&table, tokens);
+        let sum = |at| rows.iter().skip(at).step_by(384).sum::<f32>();
+        (0..384).map(|at| sum(at) / tokens.len() as f32).collect()
+    };
+    let expected = [mean(&["the", "cat"]), mean(&["dog"])];
+    let found = lines(&["embed", MINILM, "the cat", "-", "--json"], b"dog\n");
+    for ((line, expected), (text, tokens)) in
+        found.iter().zip(&expected).zip([("the cat", 2), ("dog", 1)])
+    {
+        assert_eq!((line["text"].as_str(), line["tokens"].as_u64()), (Some(text), Some(tokens)));
+        let values = line["values"].as_array().unwrap();
+        let values: Vec<f32> = values.iter().map(|it| it.as_f64().unwrap() as f32).collect();
+        assert_eq!(values, *expected);
+    }
+    let text = data(&["embed", MINILM, "the cat", "dog", "--normalize"], b"");
+    assert_eq!(text.lines().count(), 2);
+    assert!(text.starts_with("\"the cat\" ") && text.ends_with(" …\n"), "{text}");
+
+    // The array is the same whether its length was known or not, and wherever it goes.
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("vectors.npy");
+    let path = file.to_str().unwrap();
+    let mut arrays = Vec::new();
+    for (texts, stdin) in [(&["the cat", "dog"][..], &b""[..]), (&["-"], b"the cat\ndog\n")] {
+        let args = [&["embed", MINILM], texts, &["-f", "-o"]].concat();
+        run_with(&[&args[..], &[path]].concat(), stdin);
+        arrays.push(std::fs::read(&file).unwrap());
+        arrays.push(run_with(&[&args[..], &["-"]].concat(), stdin).stdout);
+    }
+    assert!(arrays.iter().all(|array| *array == arrays[0]));
+    let (header, data) = NpyHeader::parse(&arrays[0], "vectors.npy").unwrap();
+    assert_eq!((header.descr.as_str(), &header.shape[..]), ("<f4", &[2, 384][..]));
+    assert_eq!(&arrays[0][data as usize..], bytemuck::cast_slice::<f32, u8>(&expected.concat()));
+    let kept = failure(&["embed", MINILM, "a", "-o", path], 1);
+    assert!(kept.contains("--force"), "{kept}");
+}
+
+#[test]
+fn texts_without_tokens_have_no_vector_unless_asked_for() {
+    let said = |args: &[&str], part: &str| {
+        let message = failure(args, 1);
+        assert!(message.contains(part), "{message}");
+    };
+    said(&["embed", MINILM, "cat", " "], "text 2: the text is empty");
+    said(&["embed", MINILM, "xyzzy", "--unknown", "drop"], "no token of \"xyzzy\"");
+    said(&["embed", "fixtures/v1/f32.emb", "a"], "tokenizer.json");
+    let found = lines(&["embed", MINILM, "", "--allow-empty", "--json"], b"");
+    assert!(found[0]["values"].as_array().unwrap().iter().all(|value| value == 0.0));
+    let known = lines(&["embed", MINILM, "cat xyzzy", "--unknown=drop", "--json"], b"");
+    assert_eq!(known[0]["tokens"], 1);
+    let cut = lines(&["embed", MINILM, "cat sat", "--max-tokens", "1", "--json"], b"");
+    assert_eq!(cut[0]["values"], known[0]["values"]);
+
+    // What failed leaves no file.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("vectors.npy");
+    said(&["embed", MINILM, "", "-o", path.to_str().unwrap()], "the text is empty");
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+    failure(&["embed", MINILM, "a", "--max-tokens", "0"], 2);
 }

@@ -12,7 +12,7 @@
 mod support;
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use byteorder::{ByteOrder, LittleEndian};
 use embmap::{
@@ -404,15 +404,86 @@ fn sections_of_another_length_do_not_open() {
     }
 }
 
-#[test]
-fn an_ordered_table_converts_into_one_by_ids() {
-    let pair = Pair::write(100, &[65, 3, 66, 99], DType::F32, 3, None);
+/// Converts the placed table, and gives the one that comes out.
+fn converted(pair: &Pair, options: &ConvertOptions) -> Table {
     let path = pair.path("again.emb");
     let placed = OpenOptions::new().open(pair.path("placed.emb")).unwrap();
-    convert(&placed, &path, &ConvertOptions::new().file_id(FILE_ID)).unwrap();
+    convert(&placed, &path, &options.clone().file_id(FILE_ID).replace(true)).unwrap();
     let again = Table::load(&path).unwrap();
-    assert_eq!(again.info().placed_rows, 0);
-    let (again, by_id) = (again.rows::<f32>().unwrap(), pair.by_id());
-    assert_eq!(again.as_slice(), by_id.rows::<f32>().unwrap().as_slice());
-    assert!(Path::new(&path).exists());
+    assert!(again.verify().unwrap().is_sound());
+    again
+}
+
+#[test]
+fn a_conversion_keeps_an_order_or_takes_another() {
+    let pair = Pair::write(100, &[65, 3, 66, 99], DType::F32, 3, None);
+    let by_id = pair.by_id();
+    let other: Vec<u64> = (0..100).rev().collect();
+    for (options, placed) in [
+        (ConvertOptions::new(), 4),
+        (ConvertOptions::new().order([7u64, 99, 0]), 3),
+        (ConvertOptions::new().order(other), 100),
+        (ConvertOptions::new().order([]), 0),
+    ] {
+        let again = converted(&pair, &options);
+        assert_eq!(again.info().placed_rows, placed);
+        compare_tables(&again, &by_id);
+        let in_place = again.rows::<f32>().unwrap().as_slice().is_some();
+        assert_eq!(in_place, placed == 0);
+    }
+    converted(&pair, &ConvertOptions::new());
+    let bytes = |name| std::fs::read(pair.path(name)).unwrap();
+    // Rows start behind the first 64 KiB.
+    let rows = 0x10000..0x10000 + 1200;
+    assert_eq!(bytes("again.emb")[rows.clone()], bytes("placed.emb")[rows]);
+}
+
+fn compare_tables(found: &Table, expected: &Table) {
+    assert_eq!(found.vocab(), expected.vocab());
+    for id in 0..expected.vocab() {
+        assert_eq!(found.row::<f32>(id).unwrap(), expected.row::<f32>(id).unwrap(), "row {id}");
+        assert_eq!(found.token(id).unwrap(), expected.token(id).unwrap());
+    }
+}
+
+#[test]
+fn rows_are_picked_with_their_tokens_whatever_the_order() {
+    let pair = Pair::write(100, &[65, 3, 66, 99], DType::F32, 3, None);
+    let by_id = pair.by_id();
+    let ids = [99u64, 0, 4, 65, 64, 4, 3];
+    let picked = converted(&pair, &ConvertOptions::new().pick(ids));
+    assert_eq!((picked.vocab(), picked.info().placed_rows), (7, 0));
+    for (place, id) in (0..).zip(ids) {
+        assert_eq!(picked.row::<f32>(place).unwrap(), by_id.row::<f32>(id).unwrap());
+        assert_eq!(picked.token(place).unwrap(), by_id.token(id).unwrap());
+    }
+    assert_eq!(picked.id_of("token 4").unwrap(), Some(2), "the lowest id of a token");
+    assert_eq!(picked.token_count().unwrap(), 7);
+
+    let range = converted(&pair, &ConvertOptions::new().rows(60..70));
+    assert_eq!((range.vocab(), range.info().placed_rows), (10, 0));
+    assert_eq!(range.row::<f32>(5).unwrap(), by_id.row::<f32>(65).unwrap());
+}
+
+#[test]
+fn rows_that_cannot_be_picked_or_placed_are_refused() {
+    let pair = Pair::write(100, &[65], DType::F32, 3, None);
+    let (table, path) = (pair.by_id(), pair.path("refused.emb"));
+    let refused = |options: ConvertOptions| convert(&table, &path, &options).unwrap_err();
+    let new = ConvertOptions::new;
+    let error = refused(new().pick([3u64, 100]));
+    assert!(matches!(error, Error::RowOutOfRange { id: 100, position: Some(1), vocab: 100 }));
+    for (options, option) in [
+        (new().pick([3u64]).rows(0..5), "rows"),
+        (new().pick([3u64]).order([3u64]), "order"),
+        (new().rows(0..5).order([3u64]), "order"),
+        (new().order([3u64, 100]), "order"),
+        (new().order([3u64, 4, 3]), "order"),
+    ] {
+        match refused(options) {
+            Error::InvalidOption { option: found, .. } => assert_eq!(found, option),
+            other => panic!("{option}: {other}"),
+        }
+    }
+    assert!(!path.exists());
 }

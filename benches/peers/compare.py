@@ -13,6 +13,7 @@ import argparse
 import gc
 import importlib.metadata
 import json
+import os
 import platform
 import time
 from pathlib import Path
@@ -77,7 +78,7 @@ def machine() -> dict[str, str]:
     cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
     memory = int(Path("/proc/meminfo").read_text().split()[1]) >> 20
     return {
-        "cpu": f"{torch.get_num_threads()} cores, {cpu.split(':')[1].strip()}",
+        "cpu": f"{len(os.sched_getaffinity(0))} cores, {cpu.split(':')[1].strip()}",
         "memory": f"{memory} GiB",
         "kernel": platform.release().split("-")[0],
     }
@@ -90,7 +91,7 @@ def versions() -> dict[str, str]:
 
 def ready(table: Table, ours: of.Ours) -> np.memmap:
     """The rows in the page cache, in large pages, and in everybody's page tables."""
-    measure.drop(table.file(".emb"))
+    measure.drop_all(table.file(".emb"))
     ours.warm()
     mapped = table.mapped()
     mapped.view(np.uint8).reshape(-1)[:: 1 << 12].sum()
@@ -127,9 +128,7 @@ def warm(run: Run, dtype: str, row_bytes: int, kinds: list[str], batches: list[i
                     contenders += [of.numpy_converted(mapped, out)]
                 contenders += [of.torch_converted(weight, out, threads) for threads in (1, 2)]
             few = ids.batch(rows)
-            expected = weight[torch.from_numpy(few)].to(torch.float32).numpy()
-            of.compare(contenders, few, expected, out)
-            del expected
+            of.compare(contenders, few, lambda ids: weight[torch.from_numpy(ids)].to(torch.float32).numpy(), out)
             times = measure.warm(contenders, ids, rows, run.rounds(rows, table.dim * 4))
             cell = {"dtype": dtype, "row_bytes": row_bytes, "ids": kind, "rows": rows}
             run.tell(cell, times)
@@ -146,7 +145,7 @@ def fresh(run: Run) -> None:
     weight = of.tensor(mapped, "f32")
     others = [table.file(suffix) for suffix in (".safetensors", ".fifu", ".lmdb", ".lance")]
     for path in others:
-        measure.drop(path)
+        measure.drop_all(path)
         measure.read_through(path)
     ids = Ids("uniform", table.vocab, seed=5)
     for rows in (64, 4096, 65_536):
@@ -164,7 +163,7 @@ def fresh(run: Run) -> None:
         if rows < 65_536:
             contenders += [of.safetensors_slice(table), of.lance_take(table)]
         few = ids.batch(rows)
-        of.compare(contenders, few, np.array(mapped[few]), out)
+        of.compare(contenders, few, lambda ids: mapped[ids], out)
         run.tell({"rows": rows}, measure.warm(contenders, ids, rows, run.rounds(rows, table.row_bytes)))
     still_warm(table)
 
@@ -187,7 +186,7 @@ def bags(run: Run) -> None:
             # In the order of the ids, as both promise.
             for step in range(32):
                 expected += mapped[few[step::32]]
-            of.compare(contenders[:2], few, expected, out)
+            of.compare(contenders[:2], few, expected.__getitem__, out, np.arange(len(expected)))
             close = contenders[2].call(contenders[2].prepare(few)).numpy()
             if not np.allclose(close, expected, rtol=1e-4, atol=1e-4):
                 raise RuntimeError("F.embedding_bag: wrong sums")
@@ -220,10 +219,9 @@ def cold(run: Run) -> None:
         ]
         few = ids.batch(rows)
         # Read in order first: who reads by faults would take minutes.
-        expected = mapped[np.sort(few)][np.argsort(np.argsort(few, kind="stable"), kind="stable")]
         for path in {path for _, path in entrants}:
             measure.read_through(path)
-        of.compare([contender for contender, _ in entrants], few, expected, out)
+        of.compare([contender for contender, _ in entrants], few, lambda ids: mapped[ids], out)
         found = measure.cold(entrants, ids, rows, run.options.cold_rounds, most_seconds=4)
         for who, cell in found.items():
             device = float(np.median(cell["device_bytes"]))
@@ -234,14 +232,49 @@ def cold(run: Run) -> None:
             print(f"{rows} cold, {who}: {seconds * 1e3:.2f} ms, {rows / seconds:.0f} rows/s, {amplification:.1f} x", flush=True)
 
 
+def partly(run: Run) -> None:
+    """Rows of which some are in memory and some are not, as of a table larger than it."""
+    table = run.table("f32", 3072, run.options.cold_bytes)
+    table.drop_safetensors()
+    mapped, random = table.mapped(), of.random_advice(table.mapped())
+    planned, direct = of.Ours(table), of.Ours(table, access=2)
+    path = table.file(".emb")
+    ids = Ids("uniform", table.vocab, seed=13)
+    for rows in (16, 4096, 65_536):
+        out = np.zeros((rows, table.dim), np.float32)
+        entrants = [
+            planned.into("embmap", out, 2),
+            direct.into("embmap, direct", out, 2),
+            of.numpy_take(mapped, out),
+            of.renamed(of.numpy_take(random, out), "numpy take, MADV_RANDOM"),
+        ]
+        measure.read_through(path)
+        of.compare(entrants, ids.batch(rows), lambda ids: mapped[ids], out)
+        pieces = np.random.default_rng(17)
+        found = measure.cold(
+            [(entrant, path) for entrant in entrants],
+            ids,
+            rows,
+            run.options.cold_rounds,
+            most_seconds=4,
+            drop=lambda path: measure.keep_some(path, run.options.kept, pieces),
+        )
+        for who, cell in found.items():
+            device = float(np.median(cell["device_bytes"]))
+            line = {"rows": rows, "who": who, "device_bytes": device, "kept": run.options.kept}
+            run.lines.append({**line, **measure.summary(cell["seconds"])})
+            print(f"{rows} partly cold, {who}: {np.median(cell['seconds']) * 1e3:.2f} ms", flush=True)
+
+
 PARTS = {}
 for _row_bytes in ROW_BYTES:
     PARTS[f"f32-{_row_bytes}"] = lambda run, size=_row_bytes: warm(run, "f32", size, ["uniform"], BATCHES)
 for _row_bytes in ROW_BYTES:
-    PARTS[f"f16-{_row_bytes}"] = lambda run, size=_row_bytes: warm(run, "f16", size, ["uniform"], BATCHES[:4])
-PARTS["bf16"] = lambda run: [warm(run, "bf16", size, ["uniform"], BATCHES[:4]) for size in ROW_BYTES]
-PARTS["zipf"] = lambda run: [warm(run, "f32", size, ["zipf:1.1"], BATCHES[:4]) for size in ROW_BYTES]
-PARTS |= {"fresh": fresh, "bags": bags, "cold": cold}
+    PARTS[f"f16-{_row_bytes}"] = lambda run, size=_row_bytes: warm(run, "f16", size, ["uniform"], BATCHES)
+PARTS["bf16"] = lambda run: [warm(run, "bf16", size, ["uniform"], BATCHES) for size in ROW_BYTES]
+PARTS["zipf"] = lambda run: [warm(run, "f32", size, ["zipf:1.1"], BATCHES) for size in ROW_BYTES]
+PARTS["zipf-f16"] = lambda run: [warm(run, "f16", size, ["zipf:1.1"], BATCHES) for size in ROW_BYTES]
+PARTS |= {"fresh": fresh, "bags": bags, "cold": cold, "partly": partly}
 
 
 def main() -> None:
@@ -249,6 +282,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=[*PARTS, "all", "report", "data"], metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--bytes", type=int, default=1_000_000_000, help="of each warm table")
     parser.add_argument("--cold-bytes", type=int, default=1_500_000_000, help="of the cold table")
+    parser.add_argument("--kept", type=float, default=0.73, help="the share in memory of the table of `partly`")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--cold-rounds", type=int, default=5)
     parser.add_argument("--directory", help="for the tables [default: target/peers/data]")

@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +62,16 @@ def warm(contenders: list[Contender], ids: Ids, rows: int, rounds: int) -> dict[
 
 
 def cold(
-    contenders: list[tuple[Contender, Path]], ids: Ids, rows: int, rounds: int, most_seconds: float
+    contenders: list[tuple[Contender, Path]],
+    ids: Ids,
+    rows: int,
+    rounds: int,
+    most_seconds: float,
+    drop: Callable[[Path], None] | None = None,
 ) -> dict[str, dict[str, list[float]]]:
     """Single batches, each after the contender's file was dropped from the page cache: seconds,
     and the bytes that a device read. Who takes longer than `most_seconds` has one turn."""
+    drop = drop or drop_all
     found: dict[str, dict[str, list[float]]] = {}
     for round in range(rounds):
         for contender, path in contenders if round % 2 else contenders[::-1]:
@@ -88,7 +95,7 @@ def files_of(path: Path) -> list[Path]:
     return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
 
 
-def drop(path: Path) -> None:
+def drop_all(path: Path) -> None:
     """Takes the files at a path out of this process's page tables and out of the page cache."""
     for file in files_of(path):
         for _ in range(50):
@@ -107,6 +114,23 @@ def drop(path: Path) -> None:
             time.sleep(0.002)
         else:
             raise RuntimeError(f"{file}: {left} pages stay in the page cache")
+
+
+def keep_some(path: Path, share: float, random: np.random.Generator) -> None:
+    """Leaves about that share of a file in the page cache, in pieces at random, and nothing of it
+    in this process's page tables."""
+    piece = 1 << 16
+    drop_all(path)
+    descriptor = os.open(path, os.O_RDONLY)
+    # Nothing is read ahead of the pieces.
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    pieces = os.fstat(descriptor).st_size // piece
+    for place in np.flatnonzero(random.random(pieces) < share):
+        os.pread(descriptor, piece, int(place) * piece)
+    os.close(descriptor)
+    found = share_cached(path)
+    if abs(found - share) > 0.03:
+        raise RuntimeError(f"{path}: {found:.1%} of it are in the page cache, and {share:.1%} should be")
 
 
 def cached(descriptor: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 
 import matplotlib
@@ -97,37 +98,42 @@ def f32(found: dict[str, dict]) -> str:
 def zipf(found: dict[str, dict]) -> str:
     lines = []
     for (row_bytes, rows), cells in grouped(found, ["zipf"], "row_bytes", "rows"):
-        ours = best(cells, "embmap 1t", "embmap 2t")
+        one, two = median(cells, "embmap 1t"), median(cells, "embmap 2t")
+        ours = min(one, two)
         lines.append([
             size(row_bytes),
             f"{rows:,}",
-            time(ours),
+            time(one),
+            time(two),
+            f"{spread(cells, 'embmap 2t') * 100:.0f} %",
+            times(median(cells, "torch 1t"), one),
             times(best(cells, "torch 1t", "torch 2t"), ours),
             times(median(cells, "numpy take"), ours),
             f"{best(cells, 'limit 1t', 'limit 2t') / ours:.2f}",
         ])
-    return table(["row", "rows", "embmap, best", "torch, best", "numpy take", "of the limit"], lines)
+    heads = ["row", "rows", "1 thread", "2 threads", "spread", "torch, 1 thread", "torch, best", "numpy take"]
+    return table([*heads, "of the limit"], lines)
 
 
 def converted(found: dict[str, dict]) -> str:
-    parts = [f"f16-{size}" for size in (128, 512, 3072, 8192)] + ["bf16"]
-    groups: dict[tuple, dict[str, Cells]] = {}
-    for (dtype, row_bytes, rows), cells in grouped(found, parts, "dtype", "row_bytes", "rows"):
-        groups.setdefault((row_bytes, rows), {})[dtype] = cells
+    parts = [f"f16-{size}" for size in (128, 512, 3072, 8192)] + ["bf16", "zipf-f16"]
     lines = []
-    for (row_bytes, rows), dtypes in groups.items():
-        line = [size(row_bytes), f"{rows:,}"]
-        for dtype in ("f16", "bf16"):
-            cells = dtypes.get(dtype)
-            if cells is None:
-                line += ["-", "-", "-"]
-                continue
-            one = median(cells, "embmap 1t")
-            ours = best(cells, "embmap 1t", "embmap 2t")
-            line += [time(ours), times(median(cells, "torch 1t"), one), times(best(cells, "torch 1t", "torch 2t"), ours)]
-        lines.append(line)
-    heads = ["row as stored", "rows", "f16, best", "torch, 1 thread", "torch, best"]
-    return table([*heads, "bf16, best", "torch, 1 thread", "torch, best"], lines)
+    for (dtype, kind, row_bytes, rows), cells in grouped(found, parts, "dtype", "ids", "row_bytes", "rows"):
+        one, two = median(cells, "embmap 1t"), median(cells, "embmap 2t")
+        lines.append([
+            dtype,
+            kind,
+            size(row_bytes),
+            f"{rows:,}",
+            time(one),
+            time(two),
+            f"{spread(cells, 'embmap 2t') * 100:.0f} %",
+            times(median(cells, "torch 1t"), one),
+            times(best(cells, "torch 1t", "torch 2t"), min(one, two)),
+            times(median(cells, "numpy two steps"), min(one, two)),
+        ])
+    heads = ["type", "ids", "row as stored", "rows", "1 thread", "2 threads", "spread"]
+    return table([*heads, "torch, 1 thread", "torch, best", "numpy"], lines)
 
 
 def fresh(found: dict[str, dict]) -> str:
@@ -166,15 +172,16 @@ def bags(found: dict[str, dict]) -> str:
             f"{rows:,}",
             time(one),
             time(two),
+            f"{spread(cells, 'embmap 2t') * 100:.0f} %",
             times(median(cells, "F.embedding_bag 1t"), one),
             times(best(cells, "F.embedding_bag 1t", "F.embedding_bag 2t"), ours),
         ])
-    return table(["row", "ids", "1 thread", "2 threads", "torch, 1 thread", "torch, best"], lines)
+    return table(["row", "ids", "1 thread", "2 threads", "spread", "torch, 1 thread", "torch, best"], lines)
 
 
-def cold(found: dict[str, dict]) -> str:
+def cold(found: dict[str, dict], part: str = "cold") -> str:
     row_bytes = 3072
-    columns = [(rows, cells) for (rows,), cells in grouped(found, ["cold"], "rows")]
+    columns = [(rows, cells) for (rows,), cells in grouped(found, [part], "rows")]
     lines = []
     for who in dict.fromkeys(cell["who"] for _, cells in columns for cell in cells):
         line = [who]
@@ -187,6 +194,74 @@ def cold(found: dict[str, dict]) -> str:
             line += [f"{rows / cell['median'] / 1e3:,.1f} k/s, {amplification:.1f} x"]
         lines.append(line)
     return table(["way", *(f"{rows:,} rows" for rows, _ in columns)], lines)
+
+
+def partly(found: dict[str, dict]) -> str:
+    return cold(found, "partly")
+
+
+def targets(found: dict[str, dict]) -> str:
+    """For each target the ratios that were found: how many reach it, and the least and the most."""
+    uniform = grouped(found, [f"f32-{size}" for size in (128, 512, 3072, 8192)], "row_bytes", "rows")
+    lines = []
+
+    def ratios(cells: Cells, *others: str, ours: tuple[str, ...] = ("embmap 1t", "embmap 2t")) -> float:
+        return best(cells, *others) / best(cells, *ours)
+
+    def add(work: str, target: float, cells: list[tuple[str, float]]) -> None:
+        if not cells:
+            return
+        reached = [ratio for _, ratio in cells if ratio >= target]
+        least, most = min(cells, key=lambda cell: cell[1]), max(cells, key=lambda cell: cell[1])
+        middle = statistics.median(ratio for _, ratio in cells)
+        met = "met" if len(reached) == len(cells) else f"**not met** in {len(cells) - len(reached)} of {len(cells)}"
+        range_ = f"{least[1]:.2f} ({least[0]}) to {most[1]:.2f} ({most[0]})"
+        lines.append([work, f"{target:.1f} x", f"{middle:.2f}", range_, met])
+
+    def named(row_bytes: int, rows: int) -> str:
+        return f"{size(row_bytes)}, {rows:,}"
+
+    def over(least: int, most: int, *others: str, sizes=(128, 512, 3072, 8192)) -> list[tuple[str, float]]:
+        return [
+            (named(*key), ratios(cells, *others))
+            for key, cells in uniform
+            if least <= key[1] <= most and key[0] in sizes
+        ]
+
+    torch, limit = ("torch 1t", "torch 2t"), ("limit 1t", "limit 2t")
+    add("f32, from 4,096 rows, torch", TORCH, over(4096, 1 << 20, *torch))
+    add("f32, from 4,096 rows of 3 KiB and more, numpy", NUMPY_LONG, over(4096, 1 << 20, "numpy take", sizes=(3072, 8192)))
+    add("f32, from 4,096 rows of 128 and 512 B, numpy", NUMPY_SHORT, over(4096, 1 << 20, "numpy take", sizes=(128, 512)))
+    add("f32, 64 rows, the better of torch and numpy", SMALL, over(64, 64, *torch, "numpy take"))
+    add("f32, share of the limit", LIMIT, over(64, 1 << 20, *limit))
+    wide = grouped(found, [f"f16-{size}" for size in (128, 512, 3072, 8192)] + ["bf16"], "dtype", "row_bytes", "rows")
+    add("f16 and bf16 to f32, torch's two steps", TWO_STEPS, [
+        (f"{dtype}, {named(row_bytes, rows)}", ratios(cells, *torch)) for (dtype, row_bytes, rows), cells in wide
+    ])
+    torch_bags = ("F.embedding_bag 1t", "F.embedding_bag 2t")
+    for row_bytes, target in ((3072, 1.2), (512, 1.0)):
+        add(f"bags of rows of {size(row_bytes)}, F.embedding_bag", target, [
+            (f"{rows:,} ids", ratios(cells, *torch_bags))
+            for (of, rows), cells in grouped(found, ["bags"], "row_bytes", "rows")
+            if of == row_bytes
+        ])
+    fresh = grouped(found, ["fresh"], "rows")
+    for way in ("fresh", "recycled"):
+        name = "`gather`" if way == "fresh" else "`gather_recycled`"
+        add(f"fresh outputs by {name}, F.embedding", 3.0, [
+            (f"{rows:,} rows", ratios(cells, "F.embedding 2t", ours=(f"embmap, {way}",)))
+            for (rows,), cells in fresh
+            if rows >= 4096
+        ])
+    add("cold, numpy's default mapping", 50.0, [
+        (f"{rows:,} rows", ratios(cells, "numpy take", ours=("embmap",)))
+        for (rows,), cells in grouped(found, ["cold"], "rows")
+    ])
+    add("partly in memory, the better of plain mapping and direct reads", 1.0, [
+        (f"{rows:,} rows", ratios(cells, "numpy take", "numpy take, MADV_RANDOM", "embmap, direct", ours=("embmap",)))
+        for (rows,), cells in grouped(found, ["partly"], "rows")
+    ])
+    return table(["work, and against whom", "target", "median", "least and most", ""], lines)
 
 
 def losses(found: dict[str, dict]) -> str:
@@ -209,11 +284,11 @@ def losses(found: dict[str, dict]) -> str:
                     note(what, "torch", torch / ours, TORCH)
                     note(what, "numpy take", numpy / ours, NUMPY_LONG if row_bytes >= 3072 else NUMPY_SHORT)
                 note(what, "the limit", best(cells, "limit 1t", "limit 2t") / ours, LIMIT)
-        if part.startswith("f16-") or part == "bf16":
-            for (dtype, row_bytes, rows), cells in grouped(found, [part], "dtype", "row_bytes", "rows"):
+        if part.startswith("f16-") or part in ("bf16", "zipf-f16"):
+            for (dtype, kind, row_bytes, rows), cells in grouped(found, [part], "dtype", "ids", "row_bytes", "rows"):
                 ours = best(cells, "embmap 1t", "embmap 2t")
                 ratio = best(cells, "torch 1t", "torch 2t") / ours
-                note(f"{dtype}, {size(row_bytes)}, {rows:,} rows", "torch's two steps", ratio, TWO_STEPS)
+                note(f"{dtype}, {size(row_bytes)}, {rows:,} rows, {kind}", "torch's two steps", ratio, TWO_STEPS)
         if part == "bags":
             for (row_bytes, rows), cells in grouped(found, [part], "row_bytes", "rows"):
                 ours = best(cells, "embmap 1t", "embmap 2t")
@@ -281,7 +356,7 @@ def write(root: Path, results: Path) -> None:
     page = root / "docs" / "benchmarks.md"
     text = page.read_text()
     sections = {"machine": machine, "f32": f32, "zipf": zipf, "converted": converted, "fresh": fresh}
-    sections |= {"bags": bags, "cold": cold, "losses": losses}
+    sections |= {"bags": bags, "cold": cold, "partly": partly, "targets": targets, "losses": losses}
     for name, section in sections.items():
         begin, end = f"<!-- peers: {name} -->\n", "<!-- /peers -->"
         if begin not in text:

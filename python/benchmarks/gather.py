@@ -11,10 +11,13 @@ cold     batches of rows that are not, each from an empty page cache
 sharing  what 4 worker processes that read every row hold in memory, all in all
 
 Every contender takes its turn in every round, with ids that are new in every call, after a pause
-in which the threads of the one before fall asleep, and a first call that is not counted; what is
-told are medians. `ours` is embmap, `torch` index_select(out=) or F.embedding on the file's rows as
-a tensor, `numpy` take(out=, mode="clip") or memmap[ids]. Where torch is not installed its columns are
-left out. --rust adds the library without Python, through the C calls of benches/peers.
+in which the threads of the one before fall asleep, and first calls that are not counted; what is
+told are medians, as tables in Markdown, in which a missed target is bold. `torch` is
+index_select(out=) or F.embedding on the file's rows as a tensor, `numpy` take(out=, mode="clip")
+or memmap[ids]. Where torch is not installed its columns are left out. --rust adds the library
+without Python, through the C calls of benches/peers, whose run.sh builds them:
+
+    benches/peers/run.sh python [PART...]     all of this, with torch, --rust and nothing to install
 """
 
 from __future__ import annotations
@@ -43,6 +46,14 @@ ROWS_OFFSET = 65_536
 
 # Seconds between two turns: longer than OpenMP's threads, and embmap's, wait without sleeping.
 PAUSE = 0.02
+
+# Seconds of calls at the start of a turn that are not counted: a core that slept has to find its
+# speed again, and threads their work. Of fresh outputs two are alive at a time, so that it takes two
+# calls until memory is used again.
+RUN_UP, RUN_UP_CALLS = 0.003, 2
+
+# How many times as fast as who else ours is to be, from how many rows.
+TARGETS = {"out=": [("torch", 64, 1.0)], "fresh": [("torch", 65_536, 3.0), ("numpy", 65_536, 5.0)]}
 
 SIZES = [64, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576]
 PARTS = ["calls", "warm", "cold", "sharing"]
@@ -101,19 +112,24 @@ def rotate(calls: dict[str, Call], rows: int, vocab: int, rounds: int) -> dict[s
     """Median seconds of each contender's call."""
     random = np.random.default_rng(rows)
     # Small batches are repeated, each time with other ids, so that a clock tick is little.
-    repeats = max(2, 32_768 // rows)
+    repeats = max(2, min(128, 16_384 // rows))
     times: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     for round in range(rounds + 1):
-        for name in names[round % len(names) :] + names[: round % len(names)]:
+        order = names[round % len(names) :] + names[: round % len(names)]
+        for name in order if round % 2 else order[::-1]:
             batches = [random.integers(0, vocab, rows) for _ in range(repeats)]
+            run_up = [random.integers(0, vocab, rows) for _ in range(repeats)]
             call = calls[name]
-            # The threads of the one before stop waiting for work, and this one's begin to.
             time.sleep(PAUSE)
-            kept = call(random.integers(0, vocab, rows))
+            start = time.perf_counter()
+            turn = 0
+            while turn < RUN_UP_CALLS or time.perf_counter() - start < RUN_UP:
+                # As a loop would have it: the last output goes when the next is there.
+                kept = call(run_up[turn % repeats])
+                turn += 1
             start = time.perf_counter()
             for ids in batches:
-                # As a loop would have it: the last output goes when the next is there.
                 kept = call(ids)
             taken = (time.perf_counter() - start) / repeats
             del kept
@@ -122,32 +138,55 @@ def rotate(calls: dict[str, Call], rows: int, vocab: int, rounds: int) -> dict[s
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
-def tell(title: str, unit: str, scale: float, cells: dict[str, float]) -> None:
-    """The figures, and how many times as long as ours the others' take."""
-    ours = cells["ours"]
-    others = {name: value for name, value in cells.items() if name != "ours"}
-    words = [f"{title:24}  ours {ours * scale:9.3f} {unit}"]
-    words += [f"{name} {value * scale:9.3f} ({value / ours:4.2f} x)" for name, value in others.items()]
-    print("  ".join(words), flush=True)
+def told(seconds: float) -> str:
+    for unit, scale in [("us", 1e6), ("ms", 1e3)]:
+        if seconds * scale < 1000:
+            break
+    value = seconds * scale
+    return f"{value:.0f} {unit}" if value >= 100 else f"{value:.{2 if value < 1 else 1}f} {unit}"
+
+
+def ratio(cells: dict[str, float], other: str, target: float = 0) -> str:
+    """How many times as fast ours is; bold where less than a target."""
+    if other not in cells:
+        return "-"
+    found = cells[other] / cells["ours"]
+    return f"{found:.2f}" if found >= target - 0.005 else f"**{found:.2f}**"
+
+
+def line(*cells: str) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def head(*cells: str) -> None:
+    line(*cells)
+    line(*["---"] * len(cells))
 
 
 def warm(table: Table, rust: Rust | None, options: argparse.Namespace) -> None:
     table.warm()
     if rust:
         rust.warm(table.path)
-    print(f"# warm: f32, {table.vocab:,} rows of {table.dim}, {table.vocab * table.dim * 4 / 1e9:.2f} GB")
+    print(f"\nWarm rows of {table.dim} f32, of {table.vocab:,}:\n")
+    head("rows", "`gather(out=)`", "torch", "numpy", "Rust", "`t[ids]`", "torch", "numpy")
     for rows in options.sizes:
-        if rows * table.dim * 4 > options.most:
+        size = rows * table.dim * 4
+        if size > options.most:
             continue
-        turns = max(5, min(options.rounds, (2 << 30) // (rows * table.dim * 4)))
+        turns = max(5, min(options.rounds, (3 << 30) // size))
         out = np.zeros((rows, table.dim), np.float32)
-        tell(f"{rows:>9,} rows, out=", "ms", 1e3, rotate(table.reused(out, rust), rows, table.vocab, turns))
-        del out
-        tell(f"{rows:>9,} rows, fresh", "ms", 1e3, rotate(table.fresh(), rows, table.vocab, turns))
+        cells = [f"{rows:,}"]
+        for kind, calls in [("out=", table.reused(out, rust)), ("fresh", table.fresh())]:
+            found = rotate(calls, rows, table.vocab, turns)
+            least = {name: target for name, start, target in TARGETS[kind] if rows >= start}
+            others = ["torch", "numpy", "rust"] if kind == "out=" else ["torch", "numpy"]
+            cells += [told(found["ours"]), *(ratio(found, other, least.get(other, 0)) for other in others)]
+        line(*cells)
 
 
 def cold(table: Table, rust: Rust | None, options: argparse.Namespace) -> None:
-    print(f"# cold: f32, {table.vocab:,} rows of {table.dim}")
+    print(f"\nCold rows of {table.dim} f32, of {table.vocab:,}:\n")
+    head("rows", "`gather(out=)`", "torch", "numpy", "Rust")
     random = np.random.default_rng(5)
     for rows in [16, 4096, 65_536]:
         out = np.zeros((rows, table.dim), np.float32)
@@ -156,7 +195,7 @@ def cold(table: Table, rust: Rust | None, options: argparse.Namespace) -> None:
         if rows > 16:
             calls = {name: call for name, call in calls.items() if name in ("ours", "rust")}
         times: dict[str, list[float]] = {name: [] for name in calls}
-        for round in range(max(3, min(options.rounds, 40_000 // rows))):
+        for round in range(max(5, min(options.rounds, 60_000 // rows))):
             order = list(calls) if round % 2 else list(calls)[::-1]
             for name in order:
                 ids = random.integers(0, table.vocab, rows)
@@ -164,7 +203,8 @@ def cold(table: Table, rust: Rust | None, options: argparse.Namespace) -> None:
                 start = time.perf_counter()
                 calls[name](ids)
                 times[name].append(time.perf_counter() - start)
-        tell(f"{rows:>9,} rows, out=", "ms", 1e3, {name: statistics.median(taken) for name, taken in times.items()})
+        found = {name: statistics.median(taken) for name, taken in times.items()}
+        line(f"{rows:,}", told(found["ours"]), *(ratio(found, other) for other in ["torch", "numpy", "rust"]))
 
 
 def calls(directory: Path, rounds: int) -> None:
@@ -173,28 +213,29 @@ def calls(directory: Path, rounds: int) -> None:
     mapped = np.memmap(directory / "small.emb", np.float32, "r", ROWS_OFFSET, array.shape)
     one, out = np.array([7]), np.zeros((1, 128), np.float32)
     parts: dict[str, dict[str, Callable[[], object]]] = {
-        "t[7]": {"ours": lambda: table[7], "ndarray": lambda: array[7], "memmap": lambda: mapped[7]},
-        "t[2:9]": {"ours": lambda: table[2:9], "ndarray": lambda: array[2:9], "memmap": lambda: mapped[2:9]},
-        "t[[7]]": {"ours": lambda: table[[7]], "ndarray": lambda: array[[7]], "memmap": lambda: mapped[[7]]},
-        "t[ids], one id": {"ours": lambda: table[one], "ndarray": lambda: array[one], "memmap": lambda: mapped[one]},
-        "gather(out=), one id": {
+        "`t[7]`": {"ours": lambda: table[7], "ndarray": lambda: array[7], "memmap": lambda: mapped[7]},
+        "`t[2:9]`": {"ours": lambda: table[2:9], "ndarray": lambda: array[2:9], "memmap": lambda: mapped[2:9]},
+        "`t[[7]]`": {"ours": lambda: table[[7]], "ndarray": lambda: array[[7]], "memmap": lambda: mapped[[7]]},
+        "`t[ids]`, one id": {"ours": lambda: table[one], "ndarray": lambda: array[one], "memmap": lambda: mapped[one]},
+        "`gather(out=)`, one id": {
             "ours": lambda: table.gather(one, out=out),
             "take": lambda: np.take(array, one, axis=0, out=out, mode="clip"),
         },
     }
     if torch:
         weight, id, target = torch.from_numpy(array), torch.tensor([7]), torch.zeros(1, 128)
-        parts["t[tensor], one id"] = {
+        parts["`t[tensor]`, one id"] = {
             "ours": lambda: table[id],
             "torch": lambda: torch.nn.functional.embedding(id, weight),
         }
-        parts["gather(tensor, out=)"] = {
+        parts["`gather(tensor, out=)`, one id"] = {
             "ours": lambda: table.gather(id, out=target),
             "torch": lambda: torch.index_select(weight, 0, id, out=target),
         }
         module, theirs = embmap_torch().Embedding(table), torch.nn.Embedding.from_pretrained(weight)
-        parts["Embedding()(tensor)"] = {"ours": lambda: module(id), "torch": lambda: theirs(id)}
-    print("# what a call costs")
+        parts["`Embedding(...)(tensor)`, one id"] = {"ours": lambda: module(id), "torch": lambda: theirs(id)}
+    print("\nWhat a call costs:\n")
+    head("call", "embmap", "as numpy's or torch's own", "as through a memmap")
     for title, contenders in parts.items():
         times: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):
@@ -203,7 +244,9 @@ def calls(directory: Path, rounds: int) -> None:
                 for _ in range(2000):
                     call()
                 times[name].append((time.perf_counter() - start) / 2000)
-        tell(title, "us", 1e6, {name: statistics.median(taken) for name, taken in times.items()})
+        found = {name: f"{statistics.median(taken) * 1e6:.2f} us" for name, taken in times.items()}
+        own = next(found[name] for name in ("ndarray", "take", "torch") if name in found)
+        line(title, found["ours"], own, found.get("memmap", "-"))
 
 
 def embmap_torch():
@@ -230,7 +273,7 @@ def main() -> None:
     rust = Rust(options.rust) if options.rust else None
     gc.disable()
     torch_version = f"torch {torch.__version__}, {torch.get_num_threads()} threads" if torch else "no torch"
-    print(f"# embmap {embmap.__version__}, numpy {np.__version__}, {torch_version}")
+    print(f"embmap {embmap.__version__}, numpy {np.__version__}, {torch_version}")
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(options.directory or temporary)
         if "calls" in options.parts:

@@ -83,10 +83,11 @@ def share(path: Path, workers: int) -> None:
         barrier = manager.Barrier(workers)
         with context.Pool(workers) as pool:
             held = pool.starmap(_held, [(table, barrier)] * workers, chunksize=1)
-    print(f"# {workers} workers, each of which has gathered every row of {size / 1e6:.0f} MB")
+    print(f"\n{workers} workers, each of which has gathered every row of {size / 1e6:.0f} MB, in MB:\n")
+    print("| | in all | each |\n| --- | --- | --- |")
     for name, of in [("resident", 0), ("proportional share", 1), ("private", 2)]:
         each = [worker[of] / 1e6 for worker in held]
-        print(f"{name:20} {sum(each):8.0f} MB in all: " + " + ".join(f"{megabytes:.0f}" for megabytes in each))
+        print(f"| {name} | {sum(each):.0f} | {', '.join(f'{megabytes:.0f}' for megabytes in each)} |")
 
 
 def _held(table: embmap.Table, barrier: Any) -> tuple[int, int, int]:

@@ -21,6 +21,9 @@ thread_local! {
     static SPARE: Cell<Vec<u64>> = const { Cell::new(Vec::new()) };
 }
 
+/// The ids that are taken over at a time: few enough to be looked at while they are in a cache.
+const AT_ONCE: usize = 2048;
+
 /// What ids mean.
 #[derive(Clone, Copy)]
 pub(crate) struct Meaning {
@@ -247,14 +250,21 @@ unsigned!(u8 u16 u32 u64);
 fn copy<I: Integer>(ids: &[I], meaning: Meaning, rows: &mut Vec<u64>) -> embmap::Result<()> {
     let Meaning { vocab, from_end, padding } = meaning;
     let end = if from_end { vocab } else { 0 };
-    if let Some(padding) = padding {
-        let padding = i128::from(padding);
-        rows.extend(ids.iter().map(|id| if id.wide() == padding { NO_ROW } else { id.row(end) }));
-    } else {
-        rows.extend(ids.iter().map(|id| id.row(end)));
+    let mut largest = 0;
+    rows.reserve_exact(ids.len());
+    for ids in ids.chunks(AT_ONCE) {
+        let start = rows.len();
+        match padding.map(i128::from) {
+            None => rows.extend(ids.iter().map(|id| id.row(end))),
+            Some(padding) => {
+                let row = |id: &I| if id.wide() == padding { NO_ROW } else { id.row(end) };
+                rows.extend(ids.iter().map(row));
+            }
+        }
+        largest = rows[start..].iter().copied().fold(largest, u64::max);
     }
     // The largest decides; which one it was matters only then.
-    if rows.iter().max().is_none_or(|largest| *largest < vocab) {
+    if ids.is_empty() || largest < vocab {
         return Ok(());
     }
     let is_padding = |id: &I| padding.is_some_and(|padding| id.wide() == i128::from(padding));

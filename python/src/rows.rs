@@ -1,9 +1,10 @@
 //! Rows in place: the runs of a table that Python may look at, and what `t[5]`, `t[2:9]` and the
 //! array protocols make of them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use embmap::{Access, DType, Tokenizer};
+use embmap::{Access, DType, StaticModel, Tokenizer};
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PySlice;
@@ -22,6 +23,7 @@ pub(crate) struct Open {
     /// The numpy dtype that rows come as; `None` where numpy has none.
     numpy_type: Option<Py<PyAny>>,
     pub(crate) tokenizer: OnceLock<Tokenizer>,
+    pub(crate) model: OnceLock<StaticModel>,
 }
 
 /// A run of rows.
@@ -39,7 +41,8 @@ impl Open {
         let numpy_type = numpy_dtype(py, usual_dtype(&table)).ok();
         let runs = runs(py, &table, numpy_type.as_ref())?;
         let numpy_type = numpy_type.map(Bound::unbind);
-        Ok(Open { table, runs, numpy_type, tokenizer: OnceLock::new() })
+        let (tokenizer, model) = (OnceLock::new(), OnceLock::new());
+        Ok(Open { table, runs, numpy_type, tokenizer, model })
     }
 
     pub(crate) fn meaning(&self, from_end: bool) -> Meaning {
@@ -170,6 +173,36 @@ impl Open {
         }
         let fresh = self.table.tokenizer()?;
         Ok(self.tokenizer.get_or_init(|| fresh))
+    }
+}
+
+/// The rows of a table one after the other, each as `t[5]` gives it.
+#[pyclass(frozen, module = "embmap._embmap")]
+pub(crate) struct EachRow {
+    open: Arc<Open>,
+    next: AtomicU64,
+}
+
+impl EachRow {
+    pub(crate) fn new(open: Arc<Open>) -> Self {
+        EachRow { open, next: AtomicU64::new(0) }
+    }
+}
+
+#[pymethods]
+impl EachRow {
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let row = self.next.fetch_add(1, Ordering::Relaxed);
+        if row < self.open.table.vocab() {
+            return self.open.row(py, row).map(Some);
+        }
+        // It stays at its end, however often it is asked.
+        self.next.store(self.open.table.vocab(), Ordering::Relaxed);
+        Ok(None)
     }
 }
 

@@ -182,6 +182,49 @@ def test_large_gathers_are_the_same_with_any_threads(
     np.testing.assert_array_equal(table.gather(ids, threads=2), array[ids])
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint64, np.uint32, np.int16, ">i8"])
+def test_large_batches_mean_what_small_ones_mean(table: embmap.Table, vectors: np.ndarray, dtype: object) -> None:
+    random = np.random.default_rng(1)
+    ids = random.integers(0, 1000, (3, 5000)).astype(dtype)
+    out = np.full((3, 5000, 24), 7, np.float32)
+    for given in [ids, ids.T, ids[:, ::-2]]:
+        np.testing.assert_array_equal(table[given], vectors[given])
+    if np.dtype(dtype).kind == "i":
+        ids[1, 4000], ids[2, 17] = -1, -1000
+        np.testing.assert_array_equal(table[ids], vectors[ids])
+        with pytest.raises(IndexError, match="id -1 at position 9000 "):
+            table.gather(ids, out=out, from_end=False)
+        ids[2, 4999] = -1001
+        with pytest.raises(IndexError, match="id -1001 at position 14999 "):
+            table.gather(ids, out=out)
+    ids[0, 4321] = 1000
+    with pytest.raises(IndexError, match="id 1000 at position 4321 "):
+        table.gather(ids, out=out)
+    assert (out == 7).all(), "nothing was written"
+
+
+def test_ids_that_another_thread_writes_to_end_nothing(table: embmap.Table) -> None:
+    ids = np.zeros(200_000, np.int64)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            ids[:] = 2**62
+            ids[:] = 999
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(50):
+            try:
+                table.gather(ids, threads=2)
+            except IndexError:
+                pass
+    finally:
+        stop.set()
+        thread.join()
+
+
 def naive_bags(array, ids, offsets, mode, weights, padding):
     out = np.zeros((len(offsets) - 1, array.shape[1]), np.float32)
     for bag, (start, end) in enumerate(zip(offsets[:-1], offsets[1:])):

@@ -171,6 +171,14 @@ def test_a_table_without_rows() -> None:
 
 def test_iterating_goes_over_the_rows(table: embmap.Table, vectors: np.ndarray) -> None:
     np.testing.assert_array_equal(np.stack(list(table)), vectors)
+    rows = iter(table)
+    first = next(rows)
+    table.close()
+    np.testing.assert_array_equal([first, next(rows)], vectors[:2])
+    assert len(list(rows)) == len(vectors) - 2, "it keeps the rows, as a view does"
+    assert list(rows) == []
+    with pytest.raises(ValueError, match="closed"):
+        iter(table)
 
 
 def test_the_array_protocols(table: embmap.Table, vectors: np.ndarray) -> None:

@@ -91,6 +91,16 @@ def test_tables_as_tensors_in_place(stored: tuple[embmap.Table, torch.Tensor]) -
     assert torch.equal(shared, weight)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16])
+def test_large_batches_of_tensors(stored: tuple[embmap.Table, torch.Tensor], dtype: torch.dtype) -> None:
+    table, weight = stored
+    ids = torch.randint(-300, 300, (70, 80)).to(dtype)
+    for given in [ids, ids.abs() % 300, ids.T]:
+        assert torch.equal(table[given], weight[given.long()])
+        out = torch.zeros(*given.shape, 17, dtype=weight.dtype)
+        assert torch.equal(table.gather(given, out=out), weight[given.long()])
+
+
 def test_ids_and_outputs_of_unusual_tensors(stored: tuple[embmap.Table, torch.Tensor]) -> None:
     table, weight = stored
     base = torch.arange(60).reshape(6, 10)

@@ -1,41 +1,61 @@
 //! `embmap convert`: any table, to one .emb file.
 
-use std::ops::Range;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use embmap::{ConvertOptions, DType, Loss, Table, Written, convert_with};
-use serde_json::{Value, json};
+use embmap::{ConvertOptions, DType, Source, Written, convert_from_with, plan_convert};
 
 use super::Outcome;
-use super::console::{Console, size};
+use super::console::Console;
 use super::escape::printable_path;
 use super::failure::{Finding, Usage};
 use super::interrupt;
-use super::json::{Object, hex};
 use super::open::TableArgs;
 use super::output::is_dash;
-use super::progress::{Progress, Unit};
 use super::range::RowRange;
+use super::tokens;
+
+mod order;
+mod report;
+mod source;
+mod stages;
+
+use order::OrderArgs;
+use report::Report;
+use source::SourceArgs;
+use stages::Stages;
 
 const EXAMPLES: &str = "\
 Examples:
   embmap convert all-MiniLM-L6-v2 -o minilm.emb
   embmap convert llama-3 --tensor lm_head.weight --dtype f16 -o head.emb
-  embmap convert gpt2.emb --dtype i8 -o small.emb
-  embmap convert gpt2.emb --rows 0:1000 --align 4096 -o first.emb --force
+  embmap convert glove.840B.300d.txt --duplicates first -o glove.emb
+  embmap convert GoogleNews-vectors-negative300.bin.gz -o news.emb
+  embmap convert vectors.parquet --column vector --token-column word -o vectors.emb
+  embmap convert wiki.en.vec --keep-tokens words.txt --dtype f16 -o small.emb
+  embmap convert words.emb --order trace.txt -o placed.emb
+  embmap convert rows.f32 --from raw --dim 300 --dtype f32 -o rows.emb
+  zstdcat words.vec.zst | embmap convert - -o words.emb
 
-The output is there whole or not at all. SOURCE_DATE_EPOCH and --file-id make it the same
-every time. Ctrl-C stops and cleans up; a second one stops at once and may leave a file named
-.NAME.XXXXXXXX.embmap-tmp beside the output, which can be removed.";
+The source is found out from its content: whatever embmap opens in place, word2vec, fastText and
+GloVe text, word2vec binary, numpy's arrays in any order, Parquet and Arrow; text and binary also
+from standard input, .gz, .zst and .zip. The output is there whole or not at all.
+SOURCE_DATE_EPOCH and --file-id make it the same every time. Ctrl-C stops and cleans up; a second
+one stops at once and may leave a file named .NAME.XXXXXXXX.embmap-tmp beside the output, which
+can be removed.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
 pub(crate) struct ConvertArgs {
     #[command(flatten)]
     table: TableArgs,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    order: OrderArgs,
     /// The .emb file to write
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
@@ -48,6 +68,10 @@ pub(crate) struct ConvertArgs {
     /// Take rows a to b - 1 alone; either side may be left out
     #[arg(long, value_name = "A:B")]
     rows: Option<RowRange>,
+    /// Take the rows of the tokens of this file alone, one a line, in the order that the source has
+    /// them in; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "rows")]
+    keep_tokens: Option<PathBuf>,
     /// Add the norm of each row, for searches by cosine: 4 bytes a row
     #[arg(long)]
     norms: bool,
@@ -57,6 +81,9 @@ pub(crate) struct ConvertArgs {
     /// Replace the output if it is there
     #[arg(short, long)]
     force: bool,
+    /// Say what would be written and how large, and write nothing; text is read to its end
+    #[arg(long)]
+    dry_run: bool,
     /// Print what was written as one JSON object
     #[arg(long)]
     json: bool,
@@ -79,6 +106,21 @@ enum ConvertDType {
     Keep,
 }
 
+impl ConvertDType {
+    fn stored(self) -> Option<DType> {
+        Some(match self {
+            ConvertDType::F32 => DType::F32,
+            ConvertDType::F16 => DType::F16,
+            ConvertDType::Bf16 => DType::BF16,
+            ConvertDType::F64 => DType::F64,
+            ConvertDType::I8 => DType::I8,
+            ConvertDType::F8E4M3 => DType::F8E4M3,
+            ConvertDType::Q8_0 => DType::Q8_0,
+            ConvertDType::Keep => return None,
+        })
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Align {
     #[value(name = "64")]
@@ -89,143 +131,83 @@ enum Align {
     Page,
 }
 
-pub(crate) fn run(args: &ConvertArgs, console: &Console) -> Outcome {
-    if is_dash(&args.output) {
-        let reason = "an .emb file cannot go to standard output: give a file with -o";
-        return Err(Usage(reason.to_owned()).into());
+impl ConvertArgs {
+    fn options(&self) -> Result<ConvertOptions> {
+        let mut options = ConvertOptions::new().replace(self.force).norms(self.norms);
+        if let Some(dtype) = self.dtype.stored() {
+            options = options.dtype(dtype);
+        }
+        if let Some(align) = self.align {
+            options = options.align(match align {
+                Align::CacheLine => 64,
+                Align::Sector => 512,
+                Align::Page => 4096,
+            });
+        }
+        if let Some(rows) = self.rows {
+            options = options.rows(rows.into());
+        }
+        if let Some(id) = self.file_id {
+            options = options.file_id(id);
+        }
+        if let Some(path) = &self.keep_tokens {
+            options = options.keep_tokens(tokens::read_list(path)?);
+        }
+        Ok(options)
     }
-    let table = args.table.open_unmapped()?;
-    let plan = Plan::resolve(args, &table);
+
+    fn check(&self) -> Result<(), Usage> {
+        if is_dash(&self.output) {
+            let reason = "an .emb file cannot go to standard output: give a file with -o";
+            return Err(Usage(reason.to_owned()));
+        }
+        if is_dash(&self.table.path) && self.keep_tokens.as_deref().is_some_and(is_dash) {
+            let reason = "the source and its tokens cannot both come from standard input";
+            return Err(Usage(reason.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn run(args: &ConvertArgs, console: &Console) -> Outcome {
+    args.check()?;
+    let start = Instant::now();
+    let source = args.source.open(&args.table, args.dtype.stored())?;
     console.detail(&format!(
-        "converting {} ({} x {} {}) to {}",
+        "converting {} ({}, {} x {} {}) to {}",
         printable_path(&args.table.path),
-        table.vocab(),
-        table.dim(),
-        table.dtype(),
+        source.format(),
+        source.vocab().map_or_else(|| "?".to_owned(), |rows| rows.to_string()),
+        source.dim(),
+        source.dtype(),
         printable_path(&args.output)
     ));
-    let start = Instant::now();
-    let written = plan.run(args, &table, console)?;
-    let report = Report { plan, table, written, taken: start.elapsed() };
+    let mut report = Report::of(&source, args.dtype.stored(), &args.output);
+    let mut options = args.options()?;
+    if let Some(ordered) = args.order.arrange(&source, &options, console)? {
+        options = ordered.apply(options);
+        report.ordered = Some(ordered);
+    }
+    if args.dry_run {
+        let mut stages = Stages::new(console);
+        report.planned(plan_convert(source, &options, |progress| stages.show(progress))?);
+    } else {
+        report.written(write(args, source, &options, console)?);
+    }
+    report.taken = start.elapsed();
     report.summarize(console);
     if args.json { report.object().print() } else { Ok(Finding::Sound) }
 }
 
-/// What is to be done, with nothing left open.
-struct Plan {
-    dtype: DType,
-    align: Option<u64>,
-    rows: Range<u64>,
-}
-
-impl Plan {
-    fn resolve(args: &ConvertArgs, table: &Table) -> Self {
-        let dtype = match args.dtype {
-            ConvertDType::F32 => DType::F32,
-            ConvertDType::F16 => DType::F16,
-            ConvertDType::Bf16 => DType::BF16,
-            ConvertDType::F64 => DType::F64,
-            ConvertDType::I8 => DType::I8,
-            ConvertDType::F8E4M3 => DType::F8E4M3,
-            ConvertDType::Q8_0 => DType::Q8_0,
-            ConvertDType::Keep => table.dtype(),
-        };
-        let align = args.align.map(|align| match align {
-            Align::CacheLine => 64,
-            Align::Sector => 512,
-            Align::Page => 4096,
-        });
-        let rows = args.rows.map_or(0..table.vocab(), |rows| rows.of(table.vocab()));
-        Plan { dtype, align, rows }
-    }
-
-    fn run(&self, args: &ConvertArgs, table: &Table, console: &Console) -> Result<Written> {
-        let mut options =
-            ConvertOptions::new().dtype(self.dtype).rows(self.rows.clone()).replace(args.force);
-        options = options.norms(args.norms);
-        if let Some(align) = self.align {
-            options = options.align(align);
-        }
-        if let Some(id) = args.file_id {
-            options = options.file_id(id);
-        }
-        interrupt::defer();
-        let mut progress = Progress::new(Unit::Rows, console);
-        let converted = convert_with(table, &args.output, &options, |done, all| {
-            progress.show(done, all);
-            if done == all {
-                progress.then("writing tokens and checksums, and flushing");
-            }
-            interrupt::check()
-        });
-        drop(progress);
-        Ok(converted?)
-    }
-}
-
-/// What was done.
-struct Report {
-    plan: Plan,
-    table: Table,
-    written: Written,
-    taken: Duration,
-}
-
-impl Report {
-    fn per_second(&self, count: u64) -> u64 {
-        let per_second = u128::from(count) * 1_000_000 / self.taken.as_micros().max(1);
-        u64::try_from(per_second).unwrap_or(u64::MAX)
-    }
-
-    fn summarize(&self, console: &Console) {
-        let Written { path, file_bytes, vocab, tokens, .. } = &self.written;
-        console.summary(&format!(
-            "wrote {}: {vocab} x {} {}, {tokens} tokens, {} in {:.2} s ({} rows/s, {}/s)",
-            printable_path(path),
-            self.table.dim(),
-            self.plan.dtype,
-            size(*file_bytes),
-            self.taken.as_secs_f64(),
-            self.per_second(*vocab),
-            size(self.per_second(*file_bytes)),
-        ));
-        if let Some(loss) = &self.written.loss {
-            console.summary(&format!(
-                "quantized from {}: error {:.3e} at most, {:.3e} RMS; cosine {:.6} in the mean, {:.6} at least",
-                self.table.dtype(),
-                loss.max_error,
-                loss.rms_error,
-                loss.mean_cosine,
-                loss.min_cosine,
-            ));
-        }
-    }
-
-    fn object(&self) -> Object {
-        let written = &self.written;
-        Object::new()
-            .with("output", written.path.to_string_lossy())
-            .with("vocab", written.vocab)
-            .with("dim", self.table.dim())
-            .with("dtype", self.plan.dtype.name())
-            .with("row_stride", written.row_stride)
-            .with("file_bytes", written.file_bytes)
-            .with("quantization", written.loss.as_ref().map(quantization))
-            .with("tokens", written.tokens)
-            .with("file_id", hex(&written.file_id))
-            .with("seconds", self.taken.as_secs_f64())
-            .with("rows_per_second", self.per_second(written.vocab))
-            .with("bytes_per_second", self.per_second(written.file_bytes))
-    }
-}
-
-fn quantization(loss: &Loss) -> Value {
-    json!({
-        "max_error": loss.max_error,
-        "rms_error": loss.rms_error,
-        "mean_cosine": loss.mean_cosine,
-        "min_cosine": loss.min_cosine,
-    })
+fn write(
+    args: &ConvertArgs,
+    source: Source,
+    options: &ConvertOptions,
+    console: &Console,
+) -> Result<Written> {
+    interrupt::defer();
+    let mut stages = Stages::new(console);
+    Ok(convert_from_with(source, &args.output, options, |progress| stages.show(progress))?)
 }
 
 fn parse_file_id(text: &str) -> Result<[u8; 16], String> {

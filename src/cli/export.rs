@@ -26,14 +26,16 @@ const EXAMPLES: &str = "\
 Examples:
   embmap export words.emb -o words.npy
   embmap export words.emb -o model.safetensors
+  embmap export words.emb -o words.parquet
   embmap export words.emb --to glove -o words.txt
   embmap export head.emb --dtype f32 -o head.bin
   embmap export words.emb --rows 0:1000 --to word2vec -o - | head
 
-The format is that of the output's name, unless --to says another: .safetensors, .npy, .w2v and
-.vec (word2vec), .bin (word2vec-binary), .glove. Numbers are exact: bit for bit, in text in the
-fewest digits that read back as the same. The tokens of a safetensors file go beside it, as
-tokenizer.json where the table has one, else as vocab.txt. The output is there whole or not at all.";
+The format is that of the output's name, unless --to says another: .safetensors, .npy, .parquet,
+.w2v and .vec (word2vec), .bin (word2vec-binary), .glove. Numbers are exact: bit for bit, in text
+in the fewest digits that read back as the same. The tokens of a safetensors file go beside it, as
+tokenizer.json where the table has one, else as vocab.txt; those of Parquet are a column. The
+output is there whole or not at all.";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -47,7 +49,7 @@ pub(crate) struct ExportArgs {
     /// The format [default: that of the output's name]
     #[arg(long, value_name = "FORMAT", value_parser = |text: &str| text.parse::<ExportFormat>())]
     #[arg(
-        help = "The format: safetensors, npy, word2vec, word2vec-binary or glove [default: by the output's name]"
+        help = "The format: safetensors, npy, parquet, word2vec, word2vec-binary or glove [default: by the output's name]"
     )]
     to: Option<ExportFormat>,
     /// Take rows a to b - 1 alone; either side may be left out
@@ -59,7 +61,13 @@ pub(crate) struct ExportArgs {
     /// The tensor's name in a safetensors file [default: embedding.weight]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Write no file of tokens beside a safetensors file
+    /// The column of vectors in a Parquet file [default: vector]
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+    /// The column of tokens in a Parquet file [default: token]
+    #[arg(long, value_name = "NAME")]
+    token_column: Option<String>,
+    /// Write no file of tokens beside a safetensors file, and no column of them in Parquet
     #[arg(long)]
     no_tokens: bool,
     /// What becomes of rows whose token the format cannot hold
@@ -118,7 +126,9 @@ impl From<UnfitArg> for UnfitTokens {
 impl ExportArgs {
     fn options(&self, table: &Table) -> ExportOptions {
         let mut options = ExportOptions::new()
-            .tokens(!self.no_tokens && !self.is_stream())
+            .tokens(
+                !self.no_tokens && (!self.is_stream() || self.to == Some(ExportFormat::Parquet)),
+            )
             .unfit_tokens(self.unfit_tokens.into())
             .replace(self.force);
         if let Some(format) = self.to {
@@ -132,6 +142,12 @@ impl ExportArgs {
         }
         if let Some(name) = &self.name {
             options = options.tensor(name);
+        }
+        if let Some(name) = &self.column {
+            options = options.column(name);
+        }
+        if let Some(name) = &self.token_column {
+            options = options.token_column(name);
         }
         options
     }

@@ -11,7 +11,8 @@ use super::console::Console;
 /// Which table, and how to open it.
 #[derive(Args)]
 pub(crate) struct TableArgs {
-    /// An .emb, .safetensors, .gguf, .npy or .npz file or a model directory
+    /// An .emb, .safetensors, .gguf, .npy or .npz file, a model directory, or org/name of a model
+    /// in the local hub cache
     #[arg(value_name = "TABLE")]
     pub(crate) path: PathBuf,
     #[command(flatten)]
@@ -79,15 +80,35 @@ impl TableArgs {
         }
     }
 
+    /// The threads that were asked for.
+    pub(crate) fn thread_count(&self) -> Option<usize> {
+        self.threads.threads.map(usize::from)
+    }
+
     /// Opens the table for rows here and there: mapped, where that is possible.
     pub(crate) fn open(&self, console: &Console) -> Result<Table> {
         self.opening.open(&self.path, self.options(), console)
     }
 
+    /// Opens the table of a static model: mapped, where that is possible.
+    pub(crate) fn open_static_model(&self, console: &Console) -> Result<Table> {
+        self.opening.open(&self.path, self.options().static_model(true), console)
+    }
+
+    /// How to open the table without a map.
+    pub(crate) fn unmapped_options(&self) -> OpenOptions {
+        self.options().access(AccessArg::unmapped(self.opening.access))
+    }
+
+    /// The threads that were asked for.
+    pub(crate) fn threads(&self) -> Option<usize> {
+        self.threads.threads.map(usize::from)
+    }
+
     /// Opens the table without a map. Scans do so always: a file that is cut meanwhile is an
     /// error then and not a signal.
     pub(crate) fn open_unmapped(&self) -> Result<Table> {
-        unmapped(&self.path, self.options().access(AccessArg::unmapped(self.opening.access)))
+        unmapped(&self.path, self.unmapped_options())
     }
 }
 
@@ -136,8 +157,9 @@ fn unmapped(path: &Path, options: OpenOptions) -> Result<Table> {
     Ok(options.open(path)?)
 }
 
+/// Maps a table.
 #[allow(unsafe_code)]
-fn map(path: &Path, options: OpenOptions) -> embmap::Result<Table> {
+pub(crate) fn map(path: &Path, options: OpenOptions) -> embmap::Result<Table> {
     // SAFETY: as every program that maps its input, the command line assumes that nobody
     // writes to a table in place or cuts it while the command runs; `--help` of the commands
     // that map says so, and `--no-map` is the way out. embmap itself only ever replaces files

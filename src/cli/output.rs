@@ -1,7 +1,7 @@
 //! Where data goes: standard output, or a file that is there whole or not at all.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use embmap::Error;
@@ -23,6 +23,8 @@ pub(crate) struct Output {
 }
 
 struct Publish {
+    /// The file that is written to, once more.
+    file: File,
     temporary: TempPath,
     replace: bool,
 }
@@ -65,7 +67,8 @@ impl Output {
             .make_in(directory.unwrap_or(Path::new(".")), |path| File::create_new(path))
             .map_err(failed)?;
         let (file, temporary) = temporary.into_parts();
-        let publish = Some(Publish { temporary, replace });
+        let again = file.try_clone().map_err(failed)?;
+        let publish = Some(Publish { file: again, temporary, replace });
         Ok(Output { writer: buffered(Box::new(file)), path, publish })
     }
 
@@ -74,10 +77,23 @@ impl Output {
         self.publish.is_none()
     }
 
+    /// Writes over the first bytes of a file, where what belongs there is known only at the end.
+    pub(crate) fn rewrite_start(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.flush()?;
+        let Some(Publish { file, .. }) = &mut self.publish else {
+            return Err(io::ErrorKind::NotSeekable.into());
+        };
+        let written = file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| file.write_all(bytes))
+            .and_then(|()| file.seek(SeekFrom::End(0)));
+        written.map(|_| ()).map_err(|error| self.named(&error))
+    }
+
     /// Ends the output and puts the file in its place.
     pub(crate) fn finish(mut self) -> anyhow::Result<()> {
         self.flush()?;
-        let Some(Publish { temporary, replace }) = self.publish else { return Ok(()) };
+        let Some(Publish { temporary, replace, .. }) = self.publish else { return Ok(()) };
         let published = if replace {
             temporary.persist(&self.path)
         } else {

@@ -16,6 +16,13 @@ impl RowRange {
     }
 }
 
+impl From<RowRange> for Range<u64> {
+    /// The range of a table of any number of rows: the largest number stands for the last row.
+    fn from(rows: RowRange) -> Self {
+        rows.of(u64::MAX)
+    }
+}
+
 impl std::str::FromStr for RowRange {
     type Err = &'static str;
 

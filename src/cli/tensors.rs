@@ -12,6 +12,9 @@ use super::escape::printable;
 use super::json::Object;
 use super::output::Output;
 
+/// The tensors whose columns are aligned together: a grid takes a kilobyte for each.
+const GRID: usize = 2000;
+
 /// Prints each tensor as one line of JSON.
 pub(crate) fn print_json(tensors: &[TensorInfo]) -> Result<()> {
     let mut out = Output::stdout();
@@ -30,19 +33,22 @@ pub(crate) fn print_json(tensors: &[TensorInfo]) -> Result<()> {
 
 /// Prints the tensors as lines of columns; a star marks the one that would be opened.
 pub(crate) fn print_text(tensors: &[TensorInfo]) -> Result<()> {
-    let rows = tensors.iter().map(|tensor| {
-        [
-            if tensor.picked { "*" } else { "" }.to_owned(),
-            printable(&tensor.name),
-            shape(&tensor.shape),
-            printable(&tensor.dtype),
-            size(tensor.bytes),
-            file_name(&tensor.file),
-        ]
-    });
     let mut out = Output::stdout();
-    writeln!(out, "{}", columns(rows, &[4]))?;
+    for some in tensors.chunks(GRID) {
+        writeln!(out, "{}", columns(some.iter().map(row), &[4]))?;
+    }
     out.finish()
+}
+
+fn row(tensor: &TensorInfo) -> [String; 6] {
+    [
+        if tensor.picked { "*" } else { "" }.to_owned(),
+        printable(&tensor.name),
+        shape(&tensor.shape),
+        printable(&tensor.dtype),
+        size(tensor.bytes),
+        file_name(&tensor.file),
+    ]
 }
 
 /// Lines of columns, with those of `right` aligned to the right.

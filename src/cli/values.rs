@@ -108,7 +108,12 @@ pub(crate) fn write_text(
         width = columns.id,
         token_width = columns.token
     )?;
-    match (values, columns.full) {
+    write_values(out, values, columns.full)
+}
+
+/// Writes the end of a line for people: the first values, or all of them.
+pub(crate) fn write_values(out: &mut impl Write, values: RowValues<'_>, full: bool) -> Result<()> {
+    match (values, full) {
         (RowValues::Single(values), true) => {
             values.iter().try_for_each(|value| write!(out, " {value:?}"))?;
         }

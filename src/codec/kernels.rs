@@ -31,6 +31,16 @@ pub(crate) fn prefetch(row: &[u8], lines: usize) {
     let _ = (row, lines);
 }
 
+/// Asks for cache lines from a place on. It is not looked whether the bytes reach there: nothing
+/// comes of asking for what is not there, and a check for each row costs more.
+#[inline]
+pub(crate) fn prefetch_at(bytes: &[u8], start: usize, lines: usize) {
+    #[cfg(target_arch = "x86_64")]
+    super::x86::prefetch_at(bytes, start, lines);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (bytes, start, lines);
+}
+
 /// Copies past the caches, for outputs that will not be read again soon.
 ///
 /// Other threads may see the bytes late: end each run of copies with [`stream_fence`].

@@ -16,7 +16,7 @@ mod x86;
 pub(crate) use dot::{GROUP as ROWS_AT_ONCE, Multiplier, Norms};
 pub(crate) use encoding::Encoding;
 pub use encoding::{Codec, ScaleType, Scaling};
-pub(crate) use kernels::{Kernels, prefetch, stream_fence};
+pub(crate) use kernels::{Kernels, prefetch, prefetch_at, stream_fence};
 pub(crate) use plain::{count_non_finite, stream};
 pub use quantize::Loss;
 pub(crate) use quantize::{LossSum, Quantizer};

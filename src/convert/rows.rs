@@ -48,7 +48,12 @@ enum DecodeInto {
 impl<'a> Recoding<'a> {
     /// What makes rows of `dtype` of a table's.
     pub(crate) fn new(table: &'a Table, dtype: DType) -> Result<Self> {
-        let (layout, from, kernels) = (&table.layout, table.encoding(), Kernels::of_process());
+        Recoding::of(&table.layout, table.encoding(), dtype)
+    }
+
+    /// What makes rows of `dtype` of rows that are encoded so.
+    pub(super) fn of(layout: &'a Layout, from: Encoding, dtype: DType) -> Result<Self> {
+        let kernels = Kernels::of_process();
         let keep = dtype == from.dtype;
         let quantizer = Quantizer::to(dtype).filter(|_| !keep);
         let (encoding, work) = if keep {

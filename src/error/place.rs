@@ -10,6 +10,8 @@ pub enum Place {
     Offset(u64),
     /// A line, counted from 1.
     Line(u64),
+    /// A row, counted from 0 as ids are.
+    Row(u64),
     /// A named entry: a tensor, a key.
     Name(String),
 }
@@ -19,6 +21,7 @@ impl fmt::Display for Place {
         match self {
             Place::Offset(offset) => write!(f, "byte {offset}"),
             Place::Line(line) => write!(f, "line {line}"),
+            Place::Row(row) => write!(f, "row {row}"),
             Place::Name(name) => write!(f, "{name:?}"),
         }
     }

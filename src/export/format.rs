@@ -30,16 +30,20 @@ pub enum ExportFormat {
     Word2VecBinary,
     /// The text of GloVe: as that of word2vec, without the first line.
     Glove,
+    /// A column of vectors of one length, and one of tokens, in row groups of 32 MiB. Needs the
+    /// feature `parquet`.
+    Parquet,
 }
 
 impl ExportFormat {
     /// Every format.
-    pub const ALL: [ExportFormat; 5] = [
+    pub const ALL: [ExportFormat; 6] = [
         ExportFormat::Safetensors,
         ExportFormat::Npy,
         ExportFormat::Word2Vec,
         ExportFormat::Word2VecBinary,
         ExportFormat::Glove,
+        ExportFormat::Parquet,
     ];
 
     /// The name that the command line uses: `safetensors`, `npy`, `word2vec`, ...
@@ -51,14 +55,15 @@ impl ExportFormat {
             ExportFormat::Word2Vec => "word2vec",
             ExportFormat::Word2VecBinary => "word2vec-binary",
             ExportFormat::Glove => "glove",
+            ExportFormat::Parquet => "parquet",
         }
     }
 
     /// The format that a file's name stands for, or `None` where it is the name of none: a
     /// `.txt` may be of word2vec or of GloVe.
     ///
-    /// `.safetensors`, `.npy`, `.w2v` and `.vec` (word2vec text), `.bin` (word2vec binary) and
-    /// `.glove`; a name that starts with `glove` and ends in `.txt` is GloVe's.
+    /// `.safetensors`, `.npy`, `.parquet`, `.w2v` and `.vec` (word2vec text), `.bin` (word2vec
+    /// binary) and `.glove`; a name that starts with `glove` and ends in `.txt` is GloVe's.
     #[must_use]
     pub fn of_path(path: impl AsRef<Path>) -> Option<Self> {
         let name = path.as_ref().file_name()?.to_string_lossy().to_ascii_lowercase();
@@ -66,6 +71,7 @@ impl ExportFormat {
         Some(match extension {
             "safetensors" => ExportFormat::Safetensors,
             "npy" => ExportFormat::Npy,
+            "parquet" => ExportFormat::Parquet,
             "w2v" | "vec" => ExportFormat::Word2Vec,
             "bin" => ExportFormat::Word2VecBinary,
             "glove" => ExportFormat::Glove,
@@ -93,6 +99,7 @@ impl ExportFormat {
             ExportFormat::Npy => {
                 matches!(dtype, DType::F32 | DType::F16 | DType::F64 | DType::I8 | DType::U8)
             }
+            ExportFormat::Parquet => matches!(dtype, DType::F32 | DType::F16 | DType::F64),
             ExportFormat::Word2VecBinary => dtype == DType::F32,
             // A number of text has no type. The narrower ones are exact as f32.
             ExportFormat::Word2Vec | ExportFormat::Glove => {
@@ -106,6 +113,7 @@ impl ExportFormat {
         match self {
             ExportFormat::Safetensors => "f32, f16, bf16, f64, 8-bit floats, i8 and u8",
             ExportFormat::Npy => "f32, f16, f64, i8 and u8",
+            ExportFormat::Parquet => "f32, f16 and f64",
             ExportFormat::Word2VecBinary => "f32",
             ExportFormat::Word2Vec | ExportFormat::Glove => "f32, f16, bf16 and f64",
         }

@@ -9,6 +9,8 @@ mod format;
 mod npy;
 mod options;
 mod output;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod pieces;
 mod run;
 mod safetensors;

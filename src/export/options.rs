@@ -51,6 +51,8 @@ pub struct ExportOptions {
     pub(super) dtype: Option<DType>,
     pub(super) rows: Option<Range<u64>>,
     pub(super) tensor: Option<String>,
+    pub(super) column: Option<String>,
+    pub(super) token_column: Option<String>,
     pub(super) no_tokens: bool,
     pub(super) unfit_tokens: UnfitTokens,
     pub(super) replace: bool,
@@ -92,8 +94,20 @@ impl ExportOptions {
         self
     }
 
-    /// Whether tokens are exported where rows can do without: beside a safetensors file. They
-    /// are unless said.
+    /// The name of the column of vectors in a Parquet file; `vector` unless said.
+    pub fn column(mut self, name: impl Into<String>) -> Self {
+        self.column = Some(name.into());
+        self
+    }
+
+    /// The name of the column of tokens in a Parquet file; `token` unless said.
+    pub fn token_column(mut self, name: impl Into<String>) -> Self {
+        self.token_column = Some(name.into());
+        self
+    }
+
+    /// Whether tokens are exported where rows can do without: beside a safetensors file, and as
+    /// a column of a Parquet file. They are unless said.
     pub fn tokens(mut self, yes: bool) -> Self {
         self.no_tokens = !yes;
         self

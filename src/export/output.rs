@@ -45,6 +45,12 @@ impl<'a> Out<'a> {
         self.write_all(bytes).map_err(|source| Error::io("write", &self.path, source))
     }
 
+    /// Where it goes, as errors call it.
+    #[cfg(feature = "parquet")]
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The bytes that were written.
     pub(super) fn written(&self) -> u64 {
         self.written

@@ -8,6 +8,8 @@ use super::beside::Beside;
 use super::format::ExportFormat;
 use super::options::{ExportOptions, Exported, TENSOR, UnfitTokens};
 use super::output::Out;
+#[cfg(feature = "parquet")]
+use super::parquet;
 use super::pieces::Progress;
 use super::tokens::{Fitter, RowTokens};
 use super::{npy, safetensors, text, word2vec};
@@ -24,17 +26,27 @@ pub(super) struct Job<'a> {
     /// The type of the numbers that are written.
     pub(super) dtype: DType,
     pub(super) tensor: &'a str,
+    #[cfg(feature = "parquet")]
+    pub(super) columns: parquet::ColumnNames<'a>,
+    no_tokens: bool,
     unfit_tokens: UnfitTokens,
 }
 
 impl<'a> Job<'a> {
     fn of(table: &'a Table, format: ExportFormat, options: &'a ExportOptions) -> Result<Self> {
+        if format == ExportFormat::Parquet && !cfg!(feature = "parquet") {
+            let reason = "this embmap was built without Parquet; build it with the feature parquet";
+            return Err(Error::InvalidOption { option: "format", reason: reason.to_owned() });
+        }
         Ok(Job {
             table,
             format,
             rows: options.rows_of(table)?,
             dtype: format.numbers_of(table, options.dtype)?,
             tensor: options.tensor.as_deref().unwrap_or(TENSOR),
+            #[cfg(feature = "parquet")]
+            columns: parquet::ColumnNames::of(options),
+            no_tokens: options.no_tokens,
             unfit_tokens: options.unfit_tokens,
         })
     }
@@ -72,6 +84,7 @@ impl<'a> Job<'a> {
         match self.format {
             ExportFormat::Safetensors => plan.file_bytes = Some(safetensors::file_bytes(self)?),
             ExportFormat::Npy => plan.file_bytes = Some(npy::file_bytes(self)?),
+            ExportFormat::Parquet => plan.tokens = self.count_tokens()?,
             ExportFormat::Word2Vec | ExportFormat::Word2VecBinary | ExportFormat::Glove => {
                 let bytes = self.plan_names(&mut plan)?;
                 if self.format == ExportFormat::Word2VecBinary {
@@ -80,6 +93,18 @@ impl<'a> Job<'a> {
             }
         }
         Ok(plan)
+    }
+
+    /// The tokens that rows have.
+    fn count_tokens(&self) -> Result<u64> {
+        let mut count = 0;
+        if !self.no_tokens {
+            let mut tokens = RowTokens::of(self.table, &self.rows)?;
+            while let Some((_, token)) = tokens.next()? {
+                count += u64::from(token.is_some());
+            }
+        }
+        Ok(count)
     }
 
     /// Looks at the token of each row, and gives the bytes of those that will be written.
@@ -114,6 +139,11 @@ impl<'a> Job<'a> {
             ExportFormat::Word2Vec => word2vec::write_text(self, plan.vocab, out, progress),
             ExportFormat::Word2VecBinary => word2vec::write_binary(self, plan.vocab, out, progress),
             ExportFormat::Glove => text::write(self, out, progress),
+            #[cfg(feature = "parquet")]
+            ExportFormat::Parquet => parquet::write(self, plan.tokens > 0, out, progress),
+            // Refused before.
+            #[cfg(not(feature = "parquet"))]
+            ExportFormat::Parquet => Ok(()),
         }
     }
 }

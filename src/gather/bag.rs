@@ -189,6 +189,9 @@ impl Table {
         let mut pooling = Pool { work, bags, outs, open: None };
         let ids = &work.ids[first..last];
         self.copy_by_plan(ids, |range| match &resident {
+            Some(ResidentRows::Run(rows)) => {
+                pooling.take(rows, first, first + range.start..first + range.end)
+            }
             Some(ResidentRows::Together(rows)) => {
                 pooling.take(rows, first, first + range.start..first + range.end)
             }
@@ -204,6 +207,14 @@ impl Table {
         })?;
         pooling.finish();
         Ok(())
+    }
+}
+
+impl<I: Id, B: Id> Bags<'_, I, B> {
+    #[cold]
+    fn out_of_range(&self, position: usize) -> Error {
+        let id = self.ids[position].into();
+        Error::RowOutOfRange { id, position: Some(position), vocab: self.vocab }
     }
 }
 
@@ -291,12 +302,10 @@ impl OpenBag<'_> {
             }
             let later = work.ids.get(position + ahead);
             coming[filled] = later.map_or(&[][..], |id| rows.coming(id.row()));
-            let vocab = work.vocab;
-            group[filled] = rows.row(position - start, id).ok_or(Error::RowOutOfRange {
-                id: id.into(),
-                position: Some(position),
-                vocab,
-            })?;
+            let Some(row) = rows.row(position - start, id) else {
+                return Err(work.out_of_range(position));
+            };
+            group[filled] = row;
             if let Some(weight) = work.weights.get(position) {
                 weights[filled] = *weight;
             }

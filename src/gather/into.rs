@@ -110,6 +110,7 @@ impl Table {
             stride: options.row_stride.unwrap_or(self.dim()),
             view: View::Parts,
             decoder,
+            copies: plain,
             fence: false,
         };
         self.gather_rows(ids, out, options, copying, streaming)
@@ -160,6 +161,7 @@ impl Table {
             stride: options.row_stride.unwrap_or(row),
             view: View::Encoded,
             decoder: Decoder::new(self.encoding(), concatenate),
+            copies: true,
             fence: false,
         };
         self.gather_rows(ids, out, options, copying, None)
@@ -201,7 +203,7 @@ impl Table {
         }
         let large = bytes >= STREAM_BYTES && row * size_of::<O>() >= STREAM_ROW_BYTES;
         if let Some(streaming) = streaming.filter(|_| large) {
-            (copying.decoder, copying.fence) = (streaming, true);
+            (copying.decoder, copying.copies, copying.fence) = (streaming, false, true);
         }
         let chunk = ids.len().div_ceil(self.parts(crew, bytes));
         let outs = out.chunks_mut(chunk.saturating_mul(stride).max(1));

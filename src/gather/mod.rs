@@ -25,3 +25,5 @@ pub(crate) use options::kernels;
 pub use options::{BagOptions, GatherOptions};
 pub use outputs::{Outputs, Recycled};
 pub(crate) use pool::{Crew, lock};
+#[cfg(feature = "import")]
+pub(crate) use pool::{pool_of, threads};

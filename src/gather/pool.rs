@@ -40,7 +40,7 @@ fn default_threads() -> usize {
 }
 
 /// The threads for a call: its own number, the table's, or one for each core.
-pub(super) fn threads(of_call: Option<usize>, of_table: Option<usize>) -> Result<usize> {
+pub(crate) fn threads(of_call: Option<usize>, of_table: Option<usize>) -> Result<usize> {
     match of_call.or(of_table) {
         Some(threads @ (0 | 65_536..)) => {
             let reason = format!("expected 1 to 65,535, found {threads}");
@@ -77,6 +77,11 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
+    /// The threads for work that belongs to no table: so many, or one for each core.
+    pub(crate) fn of(threads: Option<usize>, spin: Duration) -> Result<Self> {
+        Ok(Crew { threads: self::threads(threads, None)?, spin })
+    }
+
     /// True where work on so many bytes pays for several threads.
     pub(crate) fn pays_for(self, bytes: usize) -> Result<bool> {
         if self.threads < 2 || bytes < AWAKE_BYTES {
@@ -205,6 +210,12 @@ fn nanos() -> u64 {
 /// Locks what no holder leaves half changed, so that a panic elsewhere does not matter.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A pool of a number of threads, for work that is no gather.
+#[cfg(feature = "import")]
+pub(crate) fn pool_of(threads: usize) -> Result<&'static ThreadPool> {
+    node(threads).map(|node| &node.pool)
 }
 
 /// This process's pool of a number of threads.

@@ -1,6 +1,6 @@
 //! The rows of a table in memory, their places worked out once for many of them.
 
-use crate::codec::{RowParts, prefetch};
+use crate::codec::{RowParts, prefetch, prefetch_at};
 use crate::layout::{Layout, Part, Plane};
 use crate::storage::StoredFile;
 use crate::table::Table;
@@ -32,6 +32,8 @@ pub(super) trait BatchRows {
 
 /// A table in memory.
 pub(super) enum ResidentRows<'a> {
+    /// Each row is one piece of bytes, and all lie in one run.
+    Run(RunRows<'a>),
     /// Each row is one piece of bytes.
     Together(PlaneRows<'a>),
     /// Rows have parts.
@@ -47,7 +49,11 @@ impl<'a> ResidentRows<'a> {
         let Layout { values, value_bytes, scales, biases, .. } = &table.layout;
         let only_values = (scales, biases) == (&Part::Absent, &Part::Absent);
         if only_values || (view == View::Encoded && table.layout.is_together()) {
-            return Some(ResidentRows::Together(PlaneRows::of(table, values)?));
+            let rows = PlaneRows::of(table, values)?;
+            return Some(match rows.bytes {
+                [] => ResidentRows::Together(rows),
+                _ => ResidentRows::Run(RunRows::of(&rows)),
+            });
         }
         let values = PlaneRows::of(table, values)?;
         let value_bytes = if view == View::Parts { *value_bytes } else { values.row_bytes };
@@ -128,13 +134,70 @@ impl BatchRows for PlaneRows<'_> {
         self.bytes_of(id).unwrap_or(&[])
     }
 
-    /// Short rows pass by faster.
     fn ahead(&self) -> usize {
-        match self.row_bytes {
-            0..=128 => 32,
-            129..=1024 => 16,
-            _ => 8,
+        ahead(self.row_bytes)
+    }
+}
+
+/// How many rows ahead to ask for rows of a length: short ones pass by faster.
+fn ahead(row_bytes: usize) -> usize {
+    match row_bytes {
+        0..=128 => 32,
+        129..=1024 => 16,
+        _ => 8,
+    }
+}
+
+/// Rows in one run of bytes.
+///
+/// What is done for each row is as little as can be, for a CPU overlaps rows only as far as their
+/// instructions fit in its window: where page tables are cold, that is what counts.
+#[derive(Clone, Copy)]
+pub(super) struct RunRows<'a> {
+    bytes: &'a [u8],
+    rows: u64,
+    row_bytes: usize,
+    row_stride: usize,
+    lines: usize,
+}
+
+impl<'a> RunRows<'a> {
+    fn of(rows: &PlaneRows<'a>) -> Self {
+        let PlaneRows { bytes, row_bytes, row_stride, lines, .. } = *rows;
+        let rows = rows.plane.extents().iter().map(|extent| extent.rows).sum();
+        RunRows { bytes, rows, row_bytes, row_stride, lines }
+    }
+
+    /// Where a row starts. Of an id that is no row's it is any place.
+    #[inline]
+    fn start(&self, id: u64) -> usize {
+        usize::try_from(id).unwrap_or(usize::MAX).wrapping_mul(self.row_stride)
+    }
+}
+
+impl BatchRows for RunRows<'_> {
+    #[inline]
+    fn row(&self, _position: usize, id: u64) -> Option<RowParts<'_>> {
+        if id >= self.rows {
+            return None;
         }
+        let start = self.start(id);
+        self.bytes.get(start..start.wrapping_add(self.row_bytes)).map(RowParts::of)
+    }
+
+    #[inline]
+    fn ask(&self, id: u64) {
+        prefetch_at(self.bytes, self.start(id), self.lines);
+    }
+
+    #[inline]
+    fn coming(&self, id: u64) -> &[u8] {
+        let start = self.start(id);
+        self.bytes.get(start..start.wrapping_add(self.row_bytes)).unwrap_or(&[])
+    }
+
+    fn ahead(&self) -> usize {
+        ahead(self.row_bytes)
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::ids::Id;
 use super::rows::{BatchRows, ResidentRows, View};
-use crate::codec::{Decoder, stream_fence};
+use crate::codec::{Decoder, RowParts, stream_fence};
 use crate::error::Result;
 use crate::table::Table;
 
@@ -18,6 +18,8 @@ pub(super) struct Copying<O> {
     pub(super) view: View,
     /// What makes output elements of them.
     pub(super) decoder: Decoder<O>,
+    /// True where all that `decoder` does to a row in one piece is to copy it.
+    pub(super) copies: bool,
     /// True where `decoder` streams past the caches.
     pub(super) fence: bool,
 }
@@ -39,12 +41,23 @@ impl Table {
         out: &mut [O],
         copying: Copying<O>,
     ) -> Result<()> {
+        let decode = |parts: RowParts<'_>, out: &mut [O]| copying.decoder.decode(parts, out);
         match ResidentRows::of(self, copying.view) {
+            Some(ResidentRows::Run(rows)) if copying.copies => {
+                // As the decoder would, but without a call.
+                let copy = |parts: RowParts<'_>, out: &mut [O]| {
+                    bytemuck::cast_slice_mut(out).copy_from_slice(parts.values);
+                };
+                self.copy_rows(&rows, ids, range, out, copying, copy)?;
+            }
+            Some(ResidentRows::Run(rows)) => {
+                self.copy_rows(&rows, ids, range, out, copying, decode)?;
+            }
             Some(ResidentRows::Together(rows)) => {
-                self.copy_rows(&rows, ids, range, out, copying)?;
+                self.copy_rows(&rows, ids, range, out, copying, decode)?;
             }
             Some(ResidentRows::Parted(rows)) => {
-                self.copy_rows(&rows, ids, range, out, copying)?;
+                self.copy_rows(&rows, ids, range, out, copying, decode)?;
             }
             None => {
                 let (mut rest, ids) = (out, &ids[range]);
@@ -52,7 +65,7 @@ impl Table {
                     let length = rest.len().min(range.len() * copying.stride);
                     let (part, after) = std::mem::take(&mut rest).split_at_mut(length);
                     rest = after;
-                    self.copy_rows(rows, ids, range, part, copying)
+                    self.copy_rows(rows, ids, range, part, copying, decode)
                 })?;
             }
         }
@@ -70,24 +83,25 @@ impl Table {
         range: Range<usize>,
         out: &mut [O],
         copying: Copying<O>,
+        decode: impl Fn(RowParts<'_>, &mut [O]),
     ) -> Result<()> {
-        let Copying { row, stride, decoder, .. } = copying;
+        let Copying { row, stride, .. } = copying;
         let ahead = rows.ahead();
-        let ask = |position: usize| {
-            if let Some(id) = ids.get(position) {
-                rows.ask(id.row());
-            }
-        };
         // Whoever copied the rows before these has asked for the first of them.
         if range.start == 0 {
-            range.clone().take(ahead).for_each(ask);
+            ids[range.clone()].iter().take(ahead).for_each(|id| rows.ask(id.row()));
         }
+        let coming = ids.get(range.start + ahead..).unwrap_or(&[]);
         let outs = out.chunks_mut(stride.max(1)).map(|out| &mut out[..row]);
-        for (position, out) in range.zip(outs) {
-            ask(position + ahead);
-            let id = ids[position].row();
-            let parts = rows.row(position, id).ok_or_else(|| self.out_of_range(id, None))?;
-            decoder.decode(parts, out);
+        for ((index, id), out) in ids[range.clone()].iter().enumerate().zip(outs) {
+            if let Some(id) = coming.get(index) {
+                rows.ask(id.row());
+            }
+            let id = id.row();
+            let Some(parts) = rows.row(range.start + index, id) else {
+                return Err(self.out_of_range(id, None));
+            };
+            decode(parts, out);
         }
         Ok(())
     }

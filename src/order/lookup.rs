@@ -72,6 +72,12 @@ impl OrderShape {
         if self.vocab <= 1 << 32 { 4 } else { 8 }
     }
 
+    /// The length of the section.
+    #[cfg(feature = "import")]
+    pub(crate) fn bytes(self) -> u64 {
+        self.places_at() + self.placed * self.place_bytes()
+    }
+
     /// The place at the start of some bytes.
     pub(super) fn read_place(self, bytes: &[u8]) -> u64 {
         if self.place_bytes() == 4 {

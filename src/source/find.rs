@@ -11,7 +11,8 @@ use super::form::{describe, is_readable};
 use super::gguf::GgufFiles;
 use super::kind::{HEAD, Kind};
 use super::model_dir::{ModelDir, Weights};
-use super::resolve::{Catalogue, resolve};
+use super::names::MODEL2VEC_ROWS;
+use super::resolve::{Catalogue, beside_model2vec, resolve};
 use super::{FoundTable, SourceOptions, TensorInfo, npy, npz};
 use crate::error::{Error, Result};
 use crate::storage::StoredFile;
@@ -58,7 +59,10 @@ fn refuse_tensor(options: &SourceOptions, why: &str) -> Result<()> {
 /// Finds the table of a single file, with nothing around it.
 pub(crate) fn from_stored(file: StoredFile, options: &SourceOptions) -> Result<FoundTable> {
     match Kind::of(&head_of(&file)?, "") {
-        Kind::Gguf => gguf_table(GgufFiles::alone(file)?, options),
+        // Tokens are read from a path, and bytes have none.
+        Kind::Gguf => {
+            Ok(FoundTable { tokens: None, ..gguf_table(GgufFiles::alone(file)?, options)? })
+        }
         Kind::Npy => npy::find(file),
         Kind::Zip => npz::find(file, options.tensor.as_deref()),
         _ => table(Single::read(file)?, options, || Ok(None)),
@@ -73,14 +77,22 @@ fn table<C: Checkpoint>(
     config: impl Fn() -> Result<Option<PathBuf>>,
 ) -> Result<FoundTable> {
     let read_config = || config()?.map_or(Ok(Config::default()), |path| Config::read(&path));
-    let values = resolve(&checkpoint, options.tensor.as_deref(), read_config)?;
-    describe(checkpoint, &values, options, config)
+    let mapped_rows = || {
+        let is_mapped = |name: &&str| !beside_model2vec(&checkpoint, name).is_empty();
+        MODEL2VEC_ROWS.into_iter().find(is_mapped).filter(|_| options.static_model)
+    };
+    let asked = options.tensor.as_deref().or_else(mapped_rows);
+    let values = resolve(&checkpoint, asked, read_config)?;
+    // The raw rows of a mapped table are found through the mapping alone.
+    let mapped = beside_model2vec(&checkpoint, &values.shown).contains(&"mapping");
+    let found = describe(checkpoint, &values, options, config)?;
+    Ok(FoundTable { rows_are_tokens: found.rows_are_tokens && !mapped, ..found })
 }
 
 fn gguf_table(mut files: GgufFiles, options: &SourceOptions) -> Result<FoundTable> {
     let tokens = files.tokens.take();
     let mut found = table(files, options, || Ok(None))?;
-    if found.pieces == 1 {
+    if found.rows_are_tokens {
         found.tokens = tokens;
     }
     Ok(found)
@@ -126,7 +138,7 @@ fn list<C: Catalogue>(
 }
 
 /// What a path is.
-enum Model {
+pub(super) enum Model {
     Single {
         file: StoredFile,
         dir: ModelDir,
@@ -143,7 +155,7 @@ enum Model {
 }
 
 impl Model {
-    fn at(path: &Path, follow_links: bool) -> Result<Self> {
+    pub(super) fn at(path: &Path, follow_links: bool) -> Result<Self> {
         let status = fs::metadata(path).map_err(|source| Error::io("open", path, source))?;
         if status.is_dir() {
             let dir = ModelDir::new(path, follow_links)?;
@@ -169,6 +181,10 @@ impl Model {
             Kind::Npy => Ok(Model::Npy(file)),
             Kind::Zip => Ok(Model::Npz(file)),
             Kind::Safetensors => Ok(Model::Single { file, dir }),
+            Kind::Emb => Err(Error::NoTable {
+                path: file.path().to_path_buf(),
+                reason: "an .emb file, which has no tensors".to_owned(),
+            }),
             other => Err(Error::NoTable {
                 path: file.path().to_path_buf(),
                 reason: other.refusal().unwrap_or_else(|| UNKNOWN.to_owned()),
@@ -195,8 +211,7 @@ fn config(dir: &ModelDir, weights: &Path) -> Result<Config> {
 
 /// Adds where the tokens and the tokenizer are.
 fn with_tokens(mut found: FoundTable, dir: &ModelDir) -> Result<FoundTable> {
-    // The rows of a table in pieces are not those of tokens.
-    if let Some(file) = found.files.first().filter(|_| found.pieces == 1) {
+    if let Some(file) = found.files.first().filter(|_| found.rows_are_tokens) {
         found.tokenizer = dir.beside(file.path(), "tokenizer.json")?;
         found.tokens = match &found.tokenizer {
             Some(tokenizer) => Some(tokenizer.clone()),

@@ -70,6 +70,8 @@ pub(super) fn describe<C: Checkpoint>(
         dtype,
         codec,
         layout,
+        // The pieces of a table are no vocabulary.
+        rows_are_tokens: values.names.len() == 1,
         tokens: None,
         tokenizer: None,
     })

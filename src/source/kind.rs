@@ -8,6 +8,7 @@ pub(crate) const HEAD: u64 = 4096;
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    Emb,
     Safetensors,
     Gguf,
     Npy,
@@ -38,6 +39,10 @@ impl Kind {
         let named = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
         let pickle_name = [".bin", ".pt", ".pth", ".ckpt", ".pkl"];
         match head {
+            [0x89, b'E', b'M', b'B', ..] => Kind::Emb,
+            // First of all: the length of a header may begin like a pickle or a gzip stream,
+            // and none of those begins like a length and an object.
+            _ if safetensors::looks_like(head) => Kind::Safetensors,
             _ if npy::looks_like(head) => Kind::Npy,
             _ if gguf::looks_like(head) => Kind::Gguf,
             // PyTorch has put its pickles in zip archives since 1.6.
@@ -52,9 +57,10 @@ impl Kind {
             [0xba, 0x16, 0x4f, 0x2f, ..] => Kind::FastTextModel,
             [0x89, b'H', b'D', b'F', ..] => Kind::Hdf5,
             _ if head.starts_with(b"SQLite format 3\0") => Kind::Sqlite,
-            _ if safetensors::looks_like(head) || named(&[".safetensors"]) => Kind::Safetensors,
+            _ if named(&[".safetensors"]) => Kind::Safetensors,
             _ if word2vec_header(head).is_some() => Kind::Word2Vec,
             _ if ends_in_a_number(head) => Kind::Lines,
+            _ if named(&[".emb"]) => Kind::Emb,
             _ if named(&pickle_name) => Kind::Pickle,
             _ if named(&[".npy"]) => Kind::Npy,
             _ if named(&[".npz"]) => Kind::Zip,
@@ -69,7 +75,9 @@ impl Kind {
             Some(format!("{what}, which is not read in place; convert it: embmap convert"))
         };
         match self {
-            Kind::Safetensors | Kind::Gguf | Kind::Npy | Kind::Zip | Kind::Unknown => None,
+            Kind::Emb | Kind::Safetensors | Kind::Gguf | Kind::Npy | Kind::Zip | Kind::Unknown => {
+                None
+            }
             Kind::Parquet => convert("a Parquet file"),
             Kind::ArrowFile | Kind::ArrowStream => convert("an Arrow file"),
             Kind::Gzip => convert("a gzip stream"),
@@ -149,6 +157,9 @@ mod tests {
             (b"\x1f\x8b\x08", "x.txt", Kind::Gzip),
             (b"\x28\xb5\x2f\xfd", "x.txt", Kind::Zstd),
             (b"\x80\x02}q", "x.vec", Kind::Pickle),
+            (b"\x80\x04\x95\x10\0\0\0\0\0", "x.vec", Kind::Pickle),
+            (b"\x80\x02\0\0\0\0\0\0{", "x", Kind::Safetensors),
+            (b"\x1f\x8b\0\0\0\0\0\0{", "x", Kind::Safetensors),
             (b"\xba\x16\x4f\x2f\x0c\0\0\0", "cc.en.300.bin", Kind::FastTextModel),
             (b"\x89HDF\r\n\x1a\n", "x.h5", Kind::Hdf5),
             (b"SQLite format 3\0", "x.magnitude", Kind::Sqlite),

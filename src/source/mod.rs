@@ -1,41 +1,84 @@
 //! Foreign formats: what lies where, in place.
 
 mod beside;
+#[cfg(feature = "import")]
+mod bytes;
 mod checkpoint;
+#[cfg(feature = "parquet")]
+mod columns;
 mod config;
 mod find;
 mod form;
 mod gguf;
 mod header;
+mod hub;
 mod json;
 mod kind;
+#[cfg(any(feature = "import", feature = "text"))]
+mod model2vec;
 mod model_dir;
 mod names;
-mod npy;
-mod npz;
+pub(crate) mod npy;
+pub(crate) mod npz;
+#[cfg(feature = "import")]
+mod packed;
 mod pieces;
 mod quantization;
+#[cfg(feature = "import")]
+mod raw;
 mod resolve;
 mod safetensors;
 mod scaled;
 mod shard_index;
+mod static_model;
+#[cfg(feature = "import")]
+mod stream;
 mod tensors;
-
+#[cfg(feature = "import")]
+mod text;
 mod tokenizer_json;
 mod vocabulary;
-mod zip;
+mod whole;
+#[cfg(feature = "import")]
+pub(crate) mod word2vec;
+pub(crate) mod zip;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::codec::Codec;
 use crate::dtype::DType;
-use crate::error::{Error, Place, Result};
 use crate::layout::Layout;
 use crate::storage::StoredFile;
 
+#[cfg(feature = "parquet")]
+pub(crate) use columns::{ArrowRows, ColumnNames, ParquetRows};
 pub(crate) use find::{from_stored, list_tensors, open};
+pub(crate) use hub::locate;
+#[cfg(any(feature = "import", feature = "text"))]
+pub(crate) use model2vec::{Mapped, find_mapped};
 pub use npy::NpyHeader;
+pub(crate) use static_model::StaticRules;
+#[cfg(feature = "text")]
+pub(crate) use static_model::TextLength;
+#[cfg(feature = "import")]
+pub use text::TextEncoding;
 pub(crate) use vocabulary::Vocabulary;
+#[cfg(any(feature = "import", feature = "text"))]
+pub(crate) use whole::read_tokenizer;
+use whole::read_whole;
+#[cfg(feature = "import")]
+pub(crate) use {
+    bytes::Bytes,
+    kind::{HEAD, Kind, word2vec_header},
+    model2vec::{FORMAT as MODEL2VEC, Numbers},
+    npy::Transposed,
+    packed::{gunzip, member, unzstd},
+    raw::RawRows,
+    stream::{BATCH_BYTES, Batch, RowStream, StreamForm},
+    text::{LineForm, columns},
+    word2vec::BinaryWords,
+    zip::Packing,
+};
 
 /// A table found in a foreign format, described but not read.
 pub(crate) struct FoundTable {
@@ -55,6 +98,8 @@ pub(crate) struct FoundTable {
     pub(crate) dtype: DType,
     pub(crate) codec: Codec,
     pub(crate) layout: Layout,
+    /// False where row `id` is not that of token `id`, whatever lies beside it.
+    pub(crate) rows_are_tokens: bool,
     /// Where the tokens come from, if from anywhere; not read yet.
     pub(crate) tokens: Option<PathBuf>,
     /// The tokenizer.json, if there is one; not read yet.
@@ -72,6 +117,8 @@ pub(crate) struct SourceOptions {
     pub(crate) biases: Option<String>,
     /// Links may lead out of the model directory.
     pub(crate) follow_links: bool,
+    /// Rows of model2vec are read though a mapping or weights make those of tokens.
+    pub(crate) static_model: bool,
 }
 
 /// A tensor of a checkpoint, as `embmap info --tensors` lists it.
@@ -100,17 +147,6 @@ pub(crate) fn is_known(head: &[u8]) -> bool {
         || gguf::looks_like(head)
         || npy::looks_like(head)
         || zip::looks_like(head)
-}
-
-/// A whole small file, refused before anything is allocated where it is too long.
-fn read_whole(path: &Path, format: &'static str, most: u64) -> Result<Vec<u8>> {
-    let file = StoredFile::open(path)?;
-    if file.bytes() > most {
-        let reason = format!("the file has {} bytes, expected at most {most}", file.bytes());
-        let place = Place::Offset(most);
-        return Err(Error::Foreign { path: path.to_path_buf(), format, place, reason });
-    }
-    file.bytes_at(0, file.bytes()).map(std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]

@@ -60,6 +60,9 @@ pub(super) const EXACT: &[&str] = &[
 /// The name of model2vec's rows.
 pub(super) const MODEL2VEC: &str = "embeddings";
 
+/// The names of rows that model2vec reads: its own, and sentence-transformers'.
+pub(super) const MODEL2VEC_ROWS: [&str; 2] = [MODEL2VEC, "embedding.weight"];
+
 /// Tensors that, beside model2vec's rows, change what a token's row is.
 pub(super) const MODEL2VEC_BESIDE: [&str; 2] = ["mapping", "weights"];
 

@@ -14,6 +14,17 @@ pub(crate) fn choose(file: &StoredFile, asked: Option<&str>) -> Result<Member> {
     zip::choose(file, asked, ".npy files", is_array)
 }
 
+/// True where the archive holds an array.
+#[cfg(feature = "import")]
+pub(crate) fn has_arrays(file: &StoredFile) -> Result<bool> {
+    let mut found = false;
+    zip::visit(file, &mut |member| {
+        found |= is_array(&member);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 fn is_array(member: &Member) -> bool {
     array_name(member) != member.name
 }

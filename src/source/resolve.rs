@@ -10,7 +10,7 @@
 
 use super::config::Config;
 use super::json::shortened;
-use super::names::{self, ByName, MODEL2VEC, MODEL2VEC_BESIDE};
+use super::names::{self, ByName, MODEL2VEC_BESIDE, MODEL2VEC_ROWS};
 use super::pieces::{Pattern, families};
 use super::tensors::Tensor;
 use crate::error::{Error, Result};
@@ -144,19 +144,25 @@ fn shown(patterns: &[Pattern<'_>]) -> String {
     format!("{}{more}", first.join(", "))
 }
 
+/// The tensors that, beside model2vec's rows, make a token's row another one.
+pub(super) fn beside_model2vec<C: Catalogue>(catalogue: &C, name: &str) -> Vec<&'static str> {
+    let is_model2vec = MODEL2VEC_ROWS.contains(&name);
+    MODEL2VEC_BESIDE.into_iter().filter(|other| is_model2vec && catalogue.has(other)).collect()
+}
+
 /// Refuses model2vec's rows where other tensors make them more than rows.
 fn check_whole<C: Catalogue>(catalogue: &C, name: &str) -> Result<()> {
-    let beside: Vec<&str> =
-        MODEL2VEC_BESIDE.into_iter().filter(|other| catalogue.has(other)).collect();
-    if name != MODEL2VEC || beside.is_empty() {
+    let beside = beside_model2vec(catalogue, name);
+    if beside.is_empty() {
         return Ok(());
     }
     Err(Error::TensorForm {
         path: catalogue.path().to_path_buf(),
         tensor: name.to_owned(),
         reason: format!(
-            "is only a part of this model2vec table: a token's row is embeddings[mapping[id]] * weights[id], and {} is there too, which this version does not apply; --tensor embeddings (`OpenOptions::tensor`) reads the raw rows",
-            beside.join(" and ")
+            "is only a part of this model2vec table: a token's row is {name}[mapping[id]] * weights[id], and {} {} there too; convert it (embmap convert), which applies them, or read the raw rows with --tensor {name} (`OpenOptions::tensor`)",
+            beside.join(" and "),
+            if beside.len() == 1 { "is" } else { "are" }
         ),
     })
 }
@@ -313,20 +319,19 @@ mod tests {
 
     #[test]
     fn model2vec_with_a_mapping_is_refused_unless_named() {
-        for beside in MODEL2VEC_BESIDE {
-            let tensors = [("embeddings", "10,4"), (beside, "30")];
-            let error = pick(&tensors, None, Config::default()).unwrap_err();
-            assert!(matches!(&error, Error::TensorForm { tensor, .. } if tensor == "embeddings"));
-            assert!(error.to_string().contains(beside), "{error}");
-            assert!(error.to_string().contains("--tensor embeddings"), "{error}");
-            assert_eq!(
-                pick(&tensors, Some("embeddings"), Config::default()).unwrap(),
-                "embeddings"
-            );
+        for name in MODEL2VEC_ROWS {
+            for beside in MODEL2VEC_BESIDE {
+                let tensors = [(name, "10,4"), (beside, "30")];
+                let error = pick(&tensors, None, Config::default()).unwrap_err();
+                assert!(matches!(&error, Error::TensorForm { tensor, .. } if tensor == name));
+                assert!(error.to_string().contains(beside), "{error}");
+                assert!(error.to_string().contains(&format!("--tensor {name}")), "{error}");
+                assert_eq!(pick(&tensors, Some(name), Config::default()).unwrap(), name);
+            }
+            assert_eq!(pick(&[(name, "10,4")], None, Config::default()).unwrap(), name);
         }
-        assert_eq!(pick(&[("embeddings", "10,4")], None, Config::default()).unwrap(), "embeddings");
-        let other = [("embedding.weight", "10,4"), ("weights", "10")];
-        assert_eq!(pick(&other, None, Config::default()).unwrap(), "embedding.weight");
+        let other = [("wte.weight", "10,4"), ("weights", "10")];
+        assert_eq!(pick(&other, None, Config::default()).unwrap(), "wte.weight");
     }
 
     const PIECES: [(&str, &str); 4] = [

@@ -61,6 +61,20 @@ pub(crate) struct Member {
     header: u64,
 }
 
+#[cfg(all(test, feature = "import"))]
+impl Member {
+    /// The first member of an archive.
+    pub(super) fn of_test(
+        name: &str,
+        packing: Packing,
+        crc32: u32,
+        packed: u64,
+        bytes: u64,
+    ) -> Self {
+        Member { name: name.to_owned(), packing, crc32, packed, bytes, header: 0 }
+    }
+}
+
 /// Visits every member in the order of the directory.
 pub(crate) fn visit(file: &StoredFile, visit: &mut dyn FnMut(Member) -> Result<()>) -> Result<()> {
     let directory = Directory::find(file)?;
@@ -296,7 +310,7 @@ fn wide_sizes(member: &mut Member, mut extra: &[u8]) -> Option<()> {
     Some(())
 }
 
-fn fault<T>(path: &Path, at: u64, reason: String) -> Result<T> {
+pub(super) fn fault<T>(path: &Path, at: u64, reason: String) -> Result<T> {
     Err(Error::Foreign {
         path: path.to_path_buf(),
         format: FORMAT,

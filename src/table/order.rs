@@ -105,6 +105,11 @@ pub(crate) struct IdsByPlace<'a> {
 }
 
 impl IdsByPlace<'_> {
+    /// The ids of the placed rows, in the order that they lie in.
+    pub(crate) fn into_placed(self) -> Vec<u64> {
+        self.placed
+    }
+
     /// The id of the row at a place that there is.
     pub(crate) fn at(&self, place: u64) -> Result<u64> {
         let placed = usize::try_from(place).ok().and_then(|place| self.placed.get(place).copied());

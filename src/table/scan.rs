@@ -99,8 +99,10 @@ impl RowScan<'_> {
         let mut rest = runs.as_slice();
         while let Some(first) = rest.first() {
             let start = offset(first.first_place);
+            // Of a damaged order rows may lie in one another: those are read one by one.
             let near = |pair: &[Run]| {
-                offset(pair[1].first_place) - end(&pair[0]) <= GAP && end(&pair[1]) - start <= MOST
+                let gap = offset(pair[1].first_place).checked_sub(end(&pair[0]));
+                gap.is_some_and(|gap| gap <= GAP) && end(&pair[1]) - start <= MOST
             };
             let count = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
             let (together, after) = rest.split_at(count);

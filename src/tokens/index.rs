@@ -29,6 +29,12 @@ pub(super) const LONGEST_BUCKET: u64 = 65_536;
 /// The most bits that may choose a bucket.
 const MOST_BUCKET_BITS: u32 = 40;
 
+/// The bytes of the index of `tokens` distinct tokens of ids below `ids`.
+#[cfg(feature = "import")]
+pub(crate) fn index_bytes(tokens: u64, ids: u64) -> Option<u64> {
+    IndexShape { entries: tokens, ..IndexShape::for_tokens(tokens, ids) }.bytes()
+}
+
 /// The hash that orders the index.
 pub(crate) fn token_hash(token: &[u8]) -> u64 {
     xxh3_64(token)
@@ -73,11 +79,15 @@ impl IndexShape {
         if header[16..32].iter().any(|byte| *byte != 0) {
             return Err("the reserved bytes of its header are zero");
         }
-        let entries = shape.entries.checked_mul(shape.entry_bytes());
-        if entries.and_then(|entries| entries.checked_add(shape.entries_at())) != Some(bytes) {
+        if shape.bytes() != Some(bytes) {
             return Err("its length is that of its header, directory and entries");
         }
         Ok(shape)
+    }
+
+    /// The length of the section.
+    fn bytes(self) -> Option<u64> {
+        self.entries.checked_mul(self.entry_bytes())?.checked_add(self.entries_at())
     }
 
     fn encode(self) -> [u8; INDEX_HEADER_BYTES] {

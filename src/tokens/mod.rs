@@ -8,6 +8,8 @@ mod verify;
 mod walk;
 
 pub(crate) use encode::encode_tokens;
+#[cfg(feature = "import")]
+pub(crate) use index::index_bytes;
 pub(crate) use index::{IndexBuilder, token_hash};
 pub(crate) use lookup::{TokenParts, Tokens};
 pub(crate) use verify::verify_tokens;

@@ -11,6 +11,8 @@ mod body;
 mod check;
 mod norms;
 mod options;
+#[cfg(feature = "import")]
+mod size;
 mod sort;
 mod spool;
 mod table_writer;
@@ -20,4 +22,12 @@ mod tests;
 mod tokens;
 
 pub use options::WriteOptions;
+#[cfg(feature = "import")]
+pub(crate) use size::TokenTotals;
+#[cfg(feature = "import")]
+pub(crate) use sort::PairSorter;
+#[cfg(feature = "import")]
+pub(crate) use spool::Spool;
 pub use table_writer::{TableWriter, Written};
+#[cfg(feature = "import")]
+pub(crate) use tokens::{TwinFinder, Twins};

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use super::body::Body;
-
 use super::table_writer::{Plan, Shape, TableWriter};
-
 use crate::codec::Codec;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -55,12 +53,12 @@ pub struct WriteOptions {
     codec: Codec,
     table_scale: Option<Vec<u8>>,
     align: Option<u64>,
-    order: Vec<u64>,
+    pub(super) order: Vec<u64>,
     file_id: Option<[u8; 16]>,
     replace: bool,
-    metadata: Option<String>,
-    tokenizer: Option<Vec<u8>>,
-    norms: bool,
+    pub(super) metadata: Option<String>,
+    pub(super) tokenizer: Option<Vec<u8>>,
+    pub(super) norms: bool,
     operations: Operations,
     sizes: Sizes,
 }
@@ -357,7 +355,12 @@ impl WriteOptions {
         WriteOptions { sizes, ..self }
     }
 
-    fn shape(&self) -> Result<Shape> {
+    /// The bytes of a row, and the distance between row starts.
+    pub(crate) fn row_sizes(&self) -> Result<(u64, u64)> {
+        self.shape().map(|shape| (shape.row_bytes, shape.row_stride))
+    }
+
+    pub(super) fn shape(&self) -> Result<Shape> {
         let dim = Some(self.dim).filter(|dim| (1..=LARGEST_DIM).contains(dim));
         let Some(dim) = dim.and_then(|dim| u32::try_from(dim).ok()) else {
             let reason = format!("{} was given, expected 1 to {LARGEST_DIM}", self.dim);

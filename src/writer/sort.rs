@@ -14,7 +14,7 @@ use byteorder::{ByteOrder, LittleEndian};
 use super::spool::Spool;
 
 /// A token's hash and its id.
-pub(super) type Pair = (u64, u64);
+pub(crate) type Pair = (u64, u64);
 
 /// The bytes of a spooled pair.
 const PAIR_BYTES: usize = 16;
@@ -23,7 +23,7 @@ const PAIR_BYTES: usize = 16;
 const MERGE_BYTES: usize = 16 << 20;
 
 /// Pairs on their way to being sorted.
-pub(super) struct PairSorter {
+pub(crate) struct PairSorter {
     run: Vec<Pair>,
     /// The pairs of a run.
     most: usize,
@@ -34,17 +34,17 @@ pub(super) struct PairSorter {
 
 impl PairSorter {
     /// A sorter in runs of `most` pairs.
-    pub(super) fn new(most: usize, spool: Spool) -> Self {
+    pub(crate) fn new(most: usize, spool: Spool) -> Self {
         PairSorter { run: Vec::new(), most, spool, runs: Vec::new() }
     }
 
-    pub(super) fn push(&mut self, pair: Pair) -> io::Result<()> {
+    pub(crate) fn push(&mut self, pair: Pair) -> io::Result<()> {
         self.run.push(pair);
         if self.run.len() >= self.most { self.end_run() } else { Ok(()) }
     }
 
     /// Hands every pair on, in ascending order.
-    pub(super) fn merge(mut self, mut each: impl FnMut(Pair) -> io::Result<()>) -> io::Result<()> {
+    pub(crate) fn merge(mut self, mut each: impl FnMut(Pair) -> io::Result<()>) -> io::Result<()> {
         self.end_run()?;
         self.run = Vec::new();
         let pairs = (MERGE_BYTES / PAIR_BYTES / self.runs.len().max(1)).clamp(64, 4096);

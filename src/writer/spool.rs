@@ -12,7 +12,7 @@ use crate::publish::{Operations, read_exact_at};
 const PIECE: usize = 1 << 20;
 
 /// A growing run of bytes.
-pub(super) struct Spool {
+pub(crate) struct Spool {
     operations: Operations,
     directory: Arc<Path>,
     /// What follows the spilled bytes.
@@ -25,7 +25,7 @@ pub(super) struct Spool {
 
 impl Spool {
     /// An empty spool that spills into `directory` whenever it holds `most` bytes.
-    pub(super) fn new(operations: &Operations, directory: &Arc<Path>, most: usize) -> Self {
+    pub(crate) fn new(operations: &Operations, directory: &Arc<Path>, most: usize) -> Self {
         Spool {
             operations: operations.clone(),
             directory: Arc::clone(directory),
@@ -37,17 +37,17 @@ impl Spool {
     }
 
     /// Another empty spool that spills where this one does.
-    pub(super) fn sibling(&self) -> Self {
+    pub(crate) fn sibling(&self) -> Self {
         Spool::new(&self.operations, &self.directory, self.most)
     }
 
     /// The number of bytes put aside.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.spilled + self.memory.len() as u64
     }
 
     /// Fills `out` with the bytes from `offset` on.
-    pub(super) fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+    pub(crate) fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let left = self.spilled.saturating_sub(offset);
         let in_file = usize::try_from(left).unwrap_or(usize::MAX).min(out.len());
         let (file_part, memory_part) = out.split_at_mut(in_file);

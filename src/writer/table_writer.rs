@@ -8,7 +8,7 @@ use super::body::{Body, SectionWriter};
 use super::check::check;
 use super::norms::NormSpool;
 use super::options::{Sizes, WriteOptions, check_order};
-use super::tokens::TokenSpool;
+use super::tokens::{TokenSpool, Twins};
 use crate::codec::Loss;
 use crate::dtype::{DType, Element};
 use crate::error::{Error, Result};
@@ -115,6 +115,15 @@ pub struct Written {
     pub row_stride: u64,
     /// The number of tokens, absent ones included.
     pub tokens: u64,
+    /// The rows that were left out because of their tokens, where
+    /// `ImportOptions` said so.
+    pub duplicates: u64,
+    /// The tokens that were to be kept and that the source does not have, where
+    /// [`ConvertOptions::keep_tokens`](crate::ConvertOptions::keep_tokens) named some.
+    pub missing_tokens: u64,
+    /// The NaNs and infinities among the numbers of text, which were kept; `None` where the source
+    /// was no text. [`Table::verify`](crate::Table::verify) counts those of any file.
+    pub non_finite: Option<u64>,
     /// The id of the file.
     pub file_id: [u8; 16],
     /// What quantizing cost, where [`convert()`](crate::convert()) quantized the rows.
@@ -277,9 +286,18 @@ impl TableWriter {
     /// where another writer was first, and [`Error::WriterPoisoned`]: in all of these the
     /// destination is as it was. [`Error::PublishedNotDurable`] where only the flush of the
     /// directory failed, and the new file is in place.
-    pub fn finish(mut self) -> Result<Written> {
+    pub fn finish(self) -> Result<Written> {
+        self.finish_after(|_| Ok(()))
+    }
+
+    /// [`finish`](TableWriter::finish), after a look at the tokens that several rows have: an
+    /// error of `look` is its error, and nothing is published then.
+    pub(crate) fn finish_after(
+        mut self,
+        look: impl FnOnce(&Twins) -> Result<()>,
+    ) -> Result<Written> {
         let state = self.state.take().ok_or_else(|| self.poisoned())?;
-        state.finish(std::mem::take(&mut self.path))
+        state.finish(std::mem::take(&mut self.path), look)
     }
 
     fn attempt(&mut self, work: impl FnOnce(&mut State, &Path) -> Result<()>) -> Result<()> {
@@ -341,7 +359,7 @@ impl State {
         tokens.push(token).map_err(failed)
     }
 
-    fn finish(mut self, path: PathBuf) -> Result<Written> {
+    fn finish(mut self, path: PathBuf, look: impl FnOnce(&Twins) -> Result<()>) -> Result<Written> {
         let Plan { shape, announced, placed, file_id, .. } = self.plan;
         let vocab = self.vocab;
         if let Some(expected) = announced.filter(|announced| vocab != *announced) {
@@ -360,7 +378,7 @@ impl State {
         }
         let tokens = self.tokens.as_ref().map_or(0, TokenSpool::count);
         if let Some(tokens) = self.tokens.take() {
-            tokens.write_to(&mut self.body).map_err(failed)?;
+            look(&tokens.write_to(&mut self.body).map_err(failed)?)?;
         }
         for (kind, bytes) in
             [SectionKind::Tokenizer, SectionKind::Metadata].iter().zip(self.sections)
@@ -393,6 +411,9 @@ impl State {
             vocab,
             row_stride: header.row_stride,
             tokens,
+            duplicates: 0,
+            missing_tokens: 0,
+            non_finite: None,
             file_id,
             loss: None,
         })

@@ -1,13 +1,13 @@
 //! The token sections, streamed: any number of tokens in a bounded amount of memory.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use byteorder::{ByteOrder, LittleEndian, WriteBytesExt};
 
-use super::body::Body;
+use super::body::{Body, SectionWriter};
 
 use super::options::Sizes;
 use super::sort::{PairReader, PairSorter, write_pair};
@@ -66,8 +66,8 @@ impl TokenSpool {
         Ok(())
     }
 
-    /// Writes offsets, bytes, presence and index.
-    pub(super) fn write_to(mut self, body: &mut Body) -> io::Result<()> {
+    /// Writes offsets, bytes, presence and index; says which tokens several rows have.
+    pub(super) fn write_to(mut self, body: &mut Body) -> io::Result<Twins> {
         if !self.count.is_multiple_of(8) {
             self.presence.write_u8(self.presence_byte)?;
         }
@@ -75,11 +75,42 @@ impl TokenSpool {
         body.section(SectionKind::TokenBytes, |section| self.bytes.copy_to(section))?;
         body.section(SectionKind::TokenPresence, |section| self.presence.copy_to(section))?;
         let mut distinct = self.offsets.sibling();
-        let mut finder = DistinctFinder::new(&self.offsets, &self.bytes);
-        self.pairs.merge(|pair| {
-            if finder.is_new(pair)? { write_pair(&mut distinct, pair) } else { Ok(()) }
+        let mut finder = TwinFinder::new(&self.offsets, &self.bytes);
+        let mut twins = Twins::default();
+        self.pairs.merge(|pair| match finder.before(pair)? {
+            None => write_pair(&mut distinct, pair),
+            Some(before) => {
+                twins.add(before, pair.1);
+                Ok(())
+            }
         })?;
-        body.section(SectionKind::TokenIndex, |section| write_index(&distinct, self.count, section))
+        if let Some((first, _)) = twins.earliest {
+            let (start, length) = finder.bounds(first)?;
+            twins.token = finder.bytes.get(start, length)?.to_vec();
+        }
+        let write = |section: &mut SectionWriter<'_>| write_index(&distinct, self.count, section);
+        body.section(SectionKind::TokenIndex, write)?;
+        Ok(twins)
+    }
+}
+
+/// Which tokens several rows have.
+#[derive(Debug, Default)]
+pub(crate) struct Twins {
+    /// The rows whose token a row before them has.
+    pub(crate) count: u64,
+    /// Of these the earliest, behind the row before it.
+    pub(crate) earliest: Option<(u64, u64)>,
+    /// The token of both.
+    pub(crate) token: Vec<u8>,
+}
+
+impl Twins {
+    fn add(&mut self, before: u64, id: u64) {
+        self.count += 1;
+        if self.earliest.is_none_or(|(_, earliest)| id < earliest) {
+            self.earliest = Some((before, id));
+        }
     }
 }
 
@@ -110,46 +141,49 @@ fn build_index(
     Ok(builder.finish(directory)?.to_vec())
 }
 
-/// Tells the first id of each token from the later ones, given pairs in ascending order.
-struct DistinctFinder<'a> {
+/// Tells which rows have the token of a row before them, given pairs of a token's hash and its
+/// id in ascending order.
+pub(crate) struct TwinFinder<'a> {
     offsets: Window<'a>,
     bytes: Window<'a>,
     hash: Option<u64>,
     first_id: u64,
-    /// The distinct tokens of this hash; empty until there is a second id to compare.
-    /// A set, because hashes can be made to collide on purpose.
-    tokens: HashSet<Vec<u8>>,
+    /// The distinct tokens of this hash, with the latest id of each; empty until there is a
+    /// second id to compare. A map, because hashes can be made to collide on purpose.
+    latest: HashMap<Vec<u8>, u64>,
 }
 
-impl<'a> DistinctFinder<'a> {
-    fn new(offsets: &'a Spool, bytes: &'a Spool) -> Self {
-        DistinctFinder {
+impl<'a> TwinFinder<'a> {
+    /// `offsets` holds where each token starts in `bytes`, and where the last one ends.
+    pub(crate) fn new(offsets: &'a Spool, bytes: &'a Spool) -> Self {
+        TwinFinder {
             offsets: Window::new(offsets),
             bytes: Window::new(bytes),
             hash: None,
             first_id: 0,
-            tokens: HashSet::new(),
+            latest: HashMap::new(),
         }
     }
 
-    fn is_new(&mut self, (hash, id): (u64, u64)) -> io::Result<bool> {
+    /// The row of the same token that is the last before this one, if there is one.
+    pub(crate) fn before(&mut self, (hash, id): (u64, u64)) -> io::Result<Option<u64>> {
         if self.hash != Some(hash) {
             self.hash = Some(hash);
             self.first_id = id;
-            self.tokens.clear();
-            return Ok(true);
+            self.latest.clear();
+            return Ok(None);
         }
-        if self.tokens.is_empty() {
+        if self.latest.is_empty() {
             let (start, length) = self.bounds(self.first_id)?;
-            self.tokens.insert(self.bytes.get(start, length)?.to_vec());
+            self.latest.insert(self.bytes.get(start, length)?.to_vec(), self.first_id);
         }
         let (start, length) = self.bounds(id)?;
         let token = self.bytes.get(start, length)?;
-        if self.tokens.contains(token) {
-            return Ok(false);
+        if let Some(latest) = self.latest.get_mut(token) {
+            return Ok(Some(std::mem::replace(latest, id)));
         }
-        self.tokens.insert(token.to_vec());
-        Ok(true)
+        self.latest.insert(token.to_vec(), id);
+        Ok(None)
     }
 
     /// Where a token starts, and its length.
@@ -205,12 +239,13 @@ mod tests {
                 bytes.write_all(token.as_bytes()).unwrap();
                 offsets.write_u64::<LittleEndian>(bytes.bytes()).unwrap();
             }
-            let mut finder = DistinctFinder::new(&offsets, &bytes);
-            let new: Vec<u64> = (0..8).filter(|id| finder.is_new((7, *id)).unwrap()).collect();
-            assert_eq!(new, [0, 1, 3, 5]);
-            assert!(finder.is_new((8, 2)).unwrap());
-            assert!(!finder.is_new((8, 7)).unwrap());
-            assert!(finder.is_new((9, 6)).unwrap());
+            let mut finder = TwinFinder::new(&offsets, &bytes);
+            let before: Vec<_> = (0..8).map(|id| finder.before((7, id)).unwrap()).collect();
+            let expected = [None, None, Some(0), None, Some(1), None, Some(3), Some(2)];
+            assert_eq!(before, expected);
+            assert_eq!(finder.before((8, 2)).unwrap(), None);
+            assert_eq!(finder.before((8, 7)).unwrap(), Some(2));
+            assert_eq!(finder.before((9, 6)).unwrap(), None);
         }
     }
 }

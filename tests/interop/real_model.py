@@ -20,6 +20,13 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent.parent / "fixtures" / "text" / "english.txt"
 TENSOR = "embeddings.word_embeddings.weight"
 
+# What is nearest by cosine, to three decimals.
+NEAREST = {
+    "cat": {"cats": "0.815", "kitten": "0.560", "kitty": "0.537", "dog": "0.424"},
+    "king": {"kings": "0.690", "queen": "0.627"},
+    "paris": {"parisian": "0.569", "france": "0.509", "london": "0.415"},
+}
+
 
 def run(*arguments, stdin=None):
     done = subprocess.run([str(part) for part in arguments], input=stdin, capture_output=True, check=False)
@@ -85,6 +92,23 @@ def main(embmap, model):
                 assert found["id"] == tokenizer.token_to_id(token), (token, found["id"])
                 assert numpy.array_equal(numpy.float32(found["values"]), oracle[found["id"]]), token
         print("tokens: found with their rows")
+
+        # As the model's publishers see it, and once more by numpy.
+        unit = oracle.astype("f8") / numpy.linalg.norm(oracle.astype("f8"), axis=1, keepdims=True)
+        for token, expected in NEAREST.items():
+            row = tokenizer.token_to_id(token)
+            cosines = unit @ unit[row]
+            cosines[row] = -2
+            order = numpy.argsort(-cosines, kind="stable")[: len(expected)]
+            for table in (model, folder / "keep.emb"):
+                found = json.loads(run(embmap, "similar", table, token, "-k", len(expected), "--json"))
+                found = found["neighbours"]
+                shown = {neighbour["token"]: f"{neighbour['score']:.3f}" for neighbour in found}
+                assert list(shown.items()) == list(expected.items()), (token, shown)
+                assert [neighbour["id"] for neighbour in found] == order.tolist(), token
+                scores = numpy.array([neighbour["score"] for neighbour in found])
+                assert numpy.abs(scores - cosines[order]).max() < 1e-6, token
+        print(f"neighbours: those of {', '.join(NEAREST)}")
 
         tokenizer.no_truncation()
         tokenizer.no_padding()

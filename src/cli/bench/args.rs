@@ -73,7 +73,7 @@ pub(crate) struct BenchArgs {
     /// Draw the figures as an SVG
     #[arg(long, value_name = "FILE")]
     pub(super) plot: Option<PathBuf>,
-    /// Write the ids that were gathered, one a line
+    /// Write the ids that were gathered, a batch a line: a trace, for --ids and convert --order
     #[arg(long, value_name = "FILE")]
     pub(super) record: Option<PathBuf>,
     /// Replace the files of --plot and --record if they are there

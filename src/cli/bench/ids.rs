@@ -5,8 +5,8 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Zipf};
 
+use super::super::trace::Trace;
 use super::args::Ids;
-use super::trace::Trace;
 
 /// Where ids come from. The generator's period is 2^256 - 1, so no batch comes twice.
 pub(super) struct IdSource {

@@ -8,6 +8,7 @@ use embmap::Table;
 
 use super::super::interrupt;
 use super::super::progress::Progress;
+use super::super::trace::Recorder;
 use super::args::State;
 use super::counters::Counters;
 use super::figures::Numbers;
@@ -15,7 +16,6 @@ use super::ids::IdSource;
 use super::limit::{Limit, Measured, distinct};
 use super::samples::Samples;
 use super::state::{self, Reason};
-use super::trace::Recorder;
 use super::work::{Memory, Work};
 
 /// The rows that are gathered in a row before it is the limit's turn. Small batches go several
@@ -122,7 +122,7 @@ impl Bench<'_> {
         while {
             interrupt::stop()?;
             self.ids.fill(&mut ids)?;
-            self.record.record(&ids)?;
+            self.record.record(&ids, work.batch)?;
             work.gather(&ids, &mut self.memory)?;
             start.elapsed() < time
         } {}
@@ -138,7 +138,7 @@ impl Bench<'_> {
     ) -> Result<Result<(), Reason>> {
         let mut ids = vec![0; work.batch * burst(state, work.batch)];
         self.ids.fill(&mut ids)?;
-        self.record.record(&ids)?;
+        self.record.record(&ids, work.batch)?;
         if state == State::Cold
             && let Err(reason) = state::evict(self.table)?
         {

@@ -13,7 +13,6 @@ mod report;
 mod run;
 mod samples;
 mod state;
-mod trace;
 mod work;
 
 pub(crate) use args::BenchArgs;

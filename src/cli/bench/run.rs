@@ -12,6 +12,7 @@ use super::super::failure::Finding;
 use super::super::interrupt;
 use super::super::output::Output;
 use super::super::progress::{Progress, Unit};
+use super::super::trace::Recorder;
 use super::args::{BenchArgs, State};
 use super::cap::Cap;
 use super::check::check;
@@ -21,7 +22,6 @@ use super::limit::Limit;
 use super::measure::{Bench, milliseconds};
 use super::report::Report;
 use super::state::{self, Reason};
-use super::trace::Recorder;
 use super::work::{Memory, Work};
 use super::{plot, report};
 
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &BenchArgs, console: &Console) -> Outcome {
         memory: Memory::for_batches(&table, args.largest_batch())?,
         record: Recorder::create(args.record.as_deref(), args.force)?,
         seconds: args.seconds,
-        progress: Progress::new(Unit::Time, console),
+        progress: Progress::new(Unit::Work, console),
         all: milliseconds(args.seconds) * configurations as u64,
         over: 0,
     };

@@ -49,6 +49,20 @@ pub(super) fn prefetch_behind(reading: &[u8], bytes: usize) {
     }
 }
 
+/// Asks for lines from a place on, which need not lie within the bytes.
+#[inline]
+pub(in crate::codec) fn prefetch_at(bytes: &[u8], start: usize, lines: usize) {
+    let first = bytes.as_ptr().wrapping_add(start);
+    for line in 0..lines {
+        // SAFETY: a prefetch reads nothing that the program sees and cannot fault, whatever the
+        // address. SSE is part of x86-64.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(line * LINE).cast());
+        }
+    }
+}
+
 pub(in crate::codec) fn stream_copy(from: &[u8], to: &mut [u8]) {
     let (head, lines, tail) = bytemuck::pod_align_to_mut::<u8, Line>(to);
     let (from_head, from) = from.split_at(head.len());
@@ -102,6 +116,8 @@ mod tests {
     fn a_prefetch_may_ask_for_more_than_there_is() {
         for length in [0, 1, 64, 65] {
             prefetch(&vec![1; length], 4);
+            prefetch_at(&vec![1; length], length + 7, 4);
+            prefetch_at(&[], usize::MAX, 4);
         }
     }
 }

@@ -13,6 +13,6 @@ mod tables;
 mod wide;
 
 pub(super) use convert::decoder;
-pub(super) use copy::{prefetch, stream_copy, stream_fence};
+pub(super) use copy::{prefetch, prefetch_at, stream_copy, stream_fence};
 pub(super) use dot::multiplier;
 pub(super) use sum::joiner;

@@ -100,12 +100,13 @@ pub(crate) fn read(file: &StoredFile, at: Stretch) -> Result<NpyArray> {
     let head = file.bytes_at(at.offset, at.bytes.min(MOST_BEFORE_DATA as u64))?;
     let (header, data) = NpyHeader::parse(&head, file.path())?;
     let array = describe(&header, data, file.path())?;
-    check_length(&array, at.bytes, file.path())?;
+    check_length(&array, at.bytes, at.offset, file.path())?;
     Ok(array)
 }
 
-/// Refuses an array whose elements are not exactly what follows its header.
-pub(crate) fn check_length(array: &NpyArray, bytes: u64, path: &Path) -> Result<()> {
+/// Refuses an array whose elements are not exactly what follows its header. The .npy file takes
+/// `bytes` from `start` on.
+pub(crate) fn check_length(array: &NpyArray, bytes: u64, start: u64, path: &Path) -> Result<()> {
     let found = bytes.saturating_sub(array.data);
     if found == array.bytes {
         return Ok(());
@@ -115,7 +116,7 @@ pub(crate) fn check_length(array: &NpyArray, bytes: u64, path: &Path) -> Result<
         "{vocab} x {dim} elements of {dtype} take {} bytes, and {found} follow the header",
         array.bytes
     );
-    let at = array.data + found.min(array.bytes);
+    let at = start + array.data + found.min(array.bytes);
     Err(Error::Foreign {
         path: path.to_path_buf(),
         format: FORMAT,
@@ -162,6 +163,7 @@ pub(crate) fn in_place(
         dtype,
         codec: Codec::Plain,
         layout,
+        rows_are_tokens: true,
         tokens: None,
         tokenizer: None,
     })

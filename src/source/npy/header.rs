@@ -10,7 +10,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Place, Result};
 
 /// The format's name in errors and in `info`.
-pub(in super::super) const FORMAT: &str = "npy";
+pub(crate) const FORMAT: &str = "npy";
 
 /// The first bytes of every .npy file.
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -96,10 +96,11 @@ impl NpyHeader {
         }
         let at = MAGIC.len();
         let (length, start) = match bytes[at..] {
-            [1, _, low, high, ..] => (u32::from(u16::from_le_bytes([low, high])), at + 4),
-            [2 | 3, _, a, b, c, d, ..] => (u32::from_le_bytes([a, b, c, d]), at + 6),
-            [major @ (0 | 4..), minor, ..] => {
-                let reason = format!("the version is {major}.{minor}, expected 1.0 to 3.0");
+            [1, 0, low, high, ..] => (u32::from(u16::from_le_bytes([low, high])), at + 4),
+            [2 | 3, 0, a, b, c, d, ..] => (u32::from_le_bytes([a, b, c, d]), at + 6),
+            // numpy refuses a minor version, too.
+            [major, minor, ..] if minor != 0 || !(1..=3).contains(&major) => {
+                let reason = format!("the version is {major}.{minor}, expected 1.0, 2.0 or 3.0");
                 return Err(fault(at, reason));
             }
             _ => return Err(cut()),

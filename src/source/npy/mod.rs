@@ -3,7 +3,14 @@
 mod array;
 mod header;
 mod literal;
+#[cfg(feature = "import")]
+mod stream;
 
-pub(super) use array::{find, in_place, read};
+pub(crate) use array::read;
+pub(super) use array::{find, in_place};
+#[cfg(feature = "import")]
+pub(crate) use header::FORMAT;
 pub use header::NpyHeader;
 pub(super) use header::looks_like;
+#[cfg(feature = "import")]
+pub(crate) use stream::{Transposed, rows};

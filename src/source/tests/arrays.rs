@@ -210,6 +210,8 @@ fn headers_that_lie_are_refused() {
     assert!(refusal(&many).contains("64 dimensions"));
     assert!(refusal(b"\x93NUMPY\x02\x00\xff\xff\xff\xff{").contains("at most"));
     assert!(refusal(b"\x93NUMPY\x09\x00\x00\x00").contains("version is 9.0"));
+    assert!(refusal(b"\x93NUMPY\x01\x01\x76\x00").contains("version is 1.1"), "as numpy does");
+    assert!(refusal(b"\x93NUMPY\x02\x04\x76\x00").contains("version is 2.4"));
 }
 
 #[test]

@@ -227,6 +227,19 @@ fn an_array_in_a_directory_comes_last_and_has_its_tokens_beside_it() {
 }
 
 #[test]
+fn raw_rows_of_a_mapped_table_are_not_those_of_tokens() {
+    let dir = Dir::new();
+    dir.add("tokenizer.json", "{}");
+    let raw: (&str, &str, &[u64]) = ("embeddings", "F32", &[5, 3]);
+    dir.add("model.safetensors", tensors(&[raw, ("weights", "F32", &[9])]));
+    assert!(matches!(dir.refusal(), Error::TensorForm { .. }));
+    assert!(open(dir.path(), &named("embeddings")).unwrap().tokens.is_some());
+    dir.add("model.safetensors", tensors(&[raw, ("mapping", "I64", &[9])]));
+    let found = open(dir.path(), &named("embeddings")).unwrap();
+    assert!(found.tokens.is_none() && found.tokenizer.is_none());
+}
+
+#[test]
 fn only_the_shard_that_is_needed_is_opened() {
     let dir = Dir::new();
     dir.index(&json!({ EMBED: "b.safetensors", "x": "absent.safetensors" }));

@@ -1,21 +1,24 @@
 //! Id traces: texts of ids, read as they are used, and written as they were.
+//!
+//! Ids are separated by white space, and those of a line were used together: a batch.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 
-use super::super::escape::printable_path;
-use super::super::ids::not_an_id;
-use super::super::output::Output;
+use super::escape::printable_path;
+use super::ids::not_an_id;
+use super::output::Output;
 
 /// The most bytes of a word that are kept: an id has at most 20.
 const LONGEST_WORD: usize = 64;
 
 /// A file of ids, separated by white space. It is read in a small window, whatever its size,
 /// and from the start again when it ends.
-pub(super) struct Trace {
+pub(crate) struct Trace {
     path: PathBuf,
     reader: BufReader<File>,
     line: u64,
@@ -26,7 +29,7 @@ pub(super) struct Trace {
 
 impl Trace {
     /// Opens a trace and reads it through once, so that a wrong id shows before any work.
-    pub(super) fn open(path: &Path, vocab: u64) -> Result<Self> {
+    pub(crate) fn open(path: &Path, vocab: u64) -> Result<Self> {
         let name = printable_path(path);
         let failed = |error| anyhow!("cannot read {name}: {error}");
         // Looked at first: opening a FIFO would wait for who writes to it.
@@ -47,7 +50,7 @@ impl Trace {
     }
 
     /// The next id; behind the last one the first.
-    pub(super) fn next(&mut self) -> Result<u64> {
+    pub(crate) fn next(&mut self) -> Result<u64> {
         if let Some(id) = self.step()? {
             return Ok(id);
         }
@@ -55,8 +58,38 @@ impl Trace {
         self.step()?.ok_or_else(|| anyhow!("{}: its ids are gone", printable_path(&self.path)))
     }
 
+    /// The number of ids.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Hands each batch to `take`: the ids of a line, or so many in sequence.
+    pub(crate) fn each_batch(
+        &mut self,
+        ids: Option<NonZero<usize>>,
+        mut take: impl FnMut(&[u64]) -> Result<()>,
+    ) -> Result<()> {
+        self.rewind()?;
+        let mut batch = Vec::new();
+        // The reader stands behind the word, at most at the end of its line.
+        let mut line = self.line;
+        while let Some(id) = self.step()? {
+            let ended = match ids {
+                Some(ids) => batch.len() == ids.get(),
+                None => self.line != line,
+            };
+            if ended && !batch.is_empty() {
+                take(&batch)?;
+                batch.clear();
+            }
+            line = self.line;
+            batch.push(id);
+        }
+        if batch.is_empty() { Ok(()) } else { take(&batch) }
+    }
+
     /// Goes on to the middle.
-    pub(super) fn skip_half(&mut self) -> Result<()> {
+    pub(crate) fn skip_half(&mut self) -> Result<()> {
         for _ in 0..self.count / 2 {
             self.next()?;
         }
@@ -117,24 +150,29 @@ impl Trace {
     }
 }
 
-/// Where the ids that were gathered are written, one a line.
-pub(super) struct Recorder(Option<Output>);
+/// Where the ids that were gathered are written, a batch a line.
+pub(crate) struct Recorder(Option<Output>);
 
 impl Recorder {
-    pub(super) fn create(path: Option<&Path>, replace: bool) -> Result<Self> {
+    pub(crate) fn create(path: Option<&Path>, replace: bool) -> Result<Self> {
         path.map(|path| Output::create(path, replace)).transpose().map(Recorder)
     }
 
-    pub(super) fn record(&mut self, ids: &[u64]) -> Result<()> {
-        if let Some(out) = &mut self.0 {
-            for id in ids {
-                writeln!(out, "{id}")?;
+    /// Writes the ids of batches of `batch` each.
+    pub(crate) fn record(&mut self, ids: &[u64], batch: usize) -> Result<()> {
+        let Some(out) = &mut self.0 else { return Ok(()) };
+        for batch in ids.chunks(batch.max(1)) {
+            let mut space = "";
+            for id in batch {
+                write!(out, "{space}{id}")?;
+                space = " ";
             }
+            writeln!(out)?;
         }
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         self.0.map_or(Ok(()), Output::finish)
     }
 }
@@ -160,6 +198,24 @@ mod tests {
         trace.rewind().unwrap();
         trace.skip_half().unwrap();
         assert_eq!(trace.next().unwrap(), 4);
+    }
+
+    #[test]
+    fn a_batch_is_a_line_or_so_many_ids() {
+        let batches = |text: &[u8], ids| {
+            let mut found = Vec::new();
+            let each = |batch: &[u64]| {
+                found.push(batch.to_vec());
+                Ok(())
+            };
+            trace(text).unwrap().each_batch(NonZero::new(ids), each).unwrap();
+            found
+        };
+        let text = b"\n3 1\t4\r\n\n 1\n99 2";
+        assert_eq!(batches(text, 0), [vec![3, 1, 4], vec![1], vec![99, 2]]);
+        assert_eq!(batches(text, 4), [vec![3, 1, 4, 1], vec![99, 2]]);
+        assert_eq!(batches(text, 9), [vec![3, 1, 4, 1, 99, 2]]);
+        assert_eq!(batches(b"5", 0), [[5]]);
     }
 
     #[test]

@@ -1,0 +1,102 @@
+//! Parquet.
+
+use ::parquet::arrow::ArrowWriter;
+use ::parquet::basic::{Compression, GzipLevel};
+use ::parquet::file::properties::WriterProperties;
+
+use super::*;
+
+fn write_with(batches: &[RecordBatch], properties: WriterProperties) -> Vec<u8> {
+    let schema = batches[0].schema();
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties)).unwrap();
+    for batch in batches {
+        writer.write(batch).unwrap();
+    }
+    writer.into_inner().unwrap()
+}
+
+fn write(batches: &[RecordBatch]) -> Vec<u8> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_max_row_group_row_count(Some(3000));
+    write_with(batches, properties.build())
+}
+
+#[test]
+fn columns_of_every_kind_are_read() {
+    every_kind(write, ParquetRows::open);
+}
+
+#[test]
+fn what_is_no_row_is_refused_with_its_row() {
+    every_fault(write, ParquetRows::open);
+}
+
+#[test]
+fn packed_pages_are_read() {
+    let rows = many();
+    let columns = batch(vec![("v", lists::<Float32Type>(Lists::Small, &whole(&rows)))]);
+    for compression in
+        [Compression::UNCOMPRESSED, Compression::GZIP(GzipLevel::default()), Compression::LZ4_RAW]
+    {
+        let properties = WriterProperties::builder().set_compression(compression).build();
+        let file = write_with(std::slice::from_ref(&columns), properties);
+        let read = all(ParquetRows::open(stored(&file), &ColumnNames::default()).unwrap());
+        assert_eq!(read.unwrap().rows, cast(&rows));
+    }
+}
+
+#[test]
+fn a_column_is_named_where_there_are_several() {
+    let one = lists::<Float32Type>(Lists::Small, &whole(&[vec![1.0, 2.0]]));
+    let two = lists::<Float64Type>(Lists::Large, &whole(&[vec![3.0, 4.0, 5.0]]));
+    let file = write(&[batch(vec![
+        ("b", two),
+        ("words", Arc::new(StringArray::from(vec!["the"]))),
+        ("a", one),
+        ("more", Arc::new(StringArray::from(vec!["x"]))),
+    ])]);
+    let open = |vectors: Option<&str>, tokens: Option<&str>| {
+        let names =
+            ColumnNames { vectors: vectors.map(str::to_owned), tokens: tokens.map(str::to_owned) };
+        ParquetRows::open(stored(&file), &names)
+    };
+    assert!(open(None, Some("words")).is_err() && open(Some("a"), None).is_err());
+    let stream = open(Some("b"), Some("words")).unwrap();
+    assert_eq!((stream.form().dim, stream.form().dtype, stream.column()), (3, DType::F64, "b"));
+    assert_eq!(all(stream).unwrap().tokens, [Some("the".to_owned())]);
+    let stream = open(Some("a"), Some("more")).unwrap();
+    assert_eq!((stream.form().dim, stream.form().rows), (2, Some(1)));
+    let read = all(stream).unwrap();
+    assert_eq!(read.rows, cast(&[vec![1f32, 2.0]]));
+    assert_eq!(read.tokens, [Some("x".to_owned())]);
+}
+
+#[test]
+fn damaged_files_give_an_error_and_no_panic() {
+    let rows: Vec<Vec<f32>> = (0..200u8).map(|row| vec![f32::from(row); 8]).collect();
+    let tokens: Vec<String> = (0..200).map(|row| format!("t{row}")).collect();
+    let file = write(&[batch(vec![
+        ("t", Arc::new(StringArray::from(tokens))),
+        ("v", lists::<Float32Type>(Lists::Small, &whole(&rows))),
+    ])]);
+    let read = |bytes: &[u8]| {
+        ParquetRows::open(stored(bytes), &ColumnNames::default()).and_then(all).map(drop)
+    };
+    assert!(read(&file).is_ok());
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    for cut in (0..file.len()).step_by(37) {
+        assert!(read(&file[..cut]).is_err(), "cut at {cut}");
+    }
+    let mut random = 7u64;
+    for _ in 0..2000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let mut wrong = file.clone();
+        let at = usize::try_from(random >> 33).unwrap() % wrong.len();
+        wrong[at] ^= 1 << (random >> 29 & 7);
+        // Whatever comes of it, it comes back.
+        _ = read(&wrong);
+    }
+    std::panic::set_hook(quiet);
+}
