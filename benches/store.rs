@@ -98,7 +98,10 @@ fn gather_as<O: Output>(
             let mut expected = out.clone();
             let options = GatherOptions::new().threads(1).portable(true);
             table.gather_into_with(&ids, &mut expected, &options).unwrap();
-            assert_eq!(bytemuck::cast_slice::<O, u8>(&out), bytemuck::cast_slice(&expected));
+            assert_eq!(
+                bytemuck::cast_slice::<O, u8>(&out),
+                bytemuck::cast_slice::<O, u8>(&expected)
+            );
         }
         group.throughput(Throughput::Bytes((batch * dim * dtype.block_bytes()) as u64));
         // Fresh ids for every round: ids gathered before are in the cache.

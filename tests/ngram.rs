@@ -84,7 +84,9 @@ fn check_chunk(table: &Table, shape: Shape, written: &[u64]) {
     let mut ids: Vec<u64> = (0..CHUNK).map(|_| random.below(table.vocab())).collect();
     let known: Vec<(usize, u64)> =
         written.iter().map(|id| (random.below(CHUNK as u64) as usize, *id)).collect();
-    known.iter().for_each(|(at, id)| ids[*at] = *id);
+    for (at, id) in &known {
+        ids[*at] = *id;
+    }
     let mut out = vec![bf16::NAN; CHUNK * dim];
     let started = Instant::now();
     table.gather_into(&ids, &mut out).unwrap();

@@ -130,7 +130,8 @@ fn check_bags(table: &Table, sample: &Sample, batch: &Batch) {
             }));
         }
         for portable in [false, true] {
-            let options = BagOptions::new().padding_id(padding as i64).threads(batch.threads);
+            let options =
+                BagOptions::new().padding_id(padding.cast_signed()).threads(batch.threads);
             let mut out = vec![7.0; expected.len()];
             let weights = weighted.then_some(&weights[..]);
             let options = options.portable(portable);

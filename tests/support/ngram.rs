@@ -170,7 +170,7 @@ impl Shape {
     }
 }
 
-/// The number of an F8_E4M3 code that is no NaN.
+/// The number of an `F8_E4M3` code that is no NaN.
 fn e4m3(code: u8) -> f32 {
     let (exponent, mantissa) = (i32::from(code >> 3 & 15), f32::from(code & 7));
     let size = match exponent {
