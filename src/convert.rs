@@ -16,6 +16,8 @@ use crate::writer::{WriteOptions, Written};
 #[cfg(feature = "import")]
 mod duplicates;
 #[cfg(feature = "import")]
+mod named;
+#[cfg(feature = "import")]
 mod plan;
 #[cfg(feature = "import")]
 mod range;
@@ -56,6 +58,8 @@ pub struct ConvertOptions {
     align: Option<u64>,
     rows: Option<Range<u64>>,
     picked: Option<Vec<u64>>,
+    /// In ascending order, each once.
+    kept: Option<Vec<String>>,
     order: Option<Vec<u64>>,
     replace: bool,
     file_id: Option<[u8; 16]>,
@@ -124,6 +128,35 @@ impl ConvertOptions {
         self
     }
 
+    /// Takes the rows of these tokens alone, in the order that they have in the source; ids start
+    /// at 0 again. The tokenizer is left out.
+    ///
+    /// [`Written::missing_tokens`] counts those that the source does not have; where it has none
+    /// of them, the conversion fails. Of a table's rows with the same token the first is taken,
+    /// which is that of [`id_of`](Table::id_of).
+    ///
+    /// ```
+    /// use embmap::{ConvertOptions, Table, convert};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("animals.emb");
+    /// let model = Table::load("fixtures/minilm-2k")?;
+    /// let options = ConvertOptions::new().keep_tokens(["dog", "axolotl", "cat"]);
+    /// let written = convert(&model, &path, &options)?;
+    /// assert_eq!((written.vocab, written.missing_tokens), (2, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn keep_tokens(mut self, tokens: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut tokens: Vec<String> = tokens.into_iter().map(Into::into).collect();
+        tokens.sort_unstable();
+        tokens.dedup();
+        self.kept = Some(tokens);
+        self
+    }
+
     /// Lays the rows of these ids out first, in this order: see
     /// [`AccessTrace::arrange`](crate::AccessTrace::arrange). Ids stay what they are.
     ///
@@ -169,6 +202,22 @@ impl ConvertOptions {
         self.describe(recoding.describe(write)).row_sizes()
     }
 
+    /// The tokens to keep that no row of so many has; each row has one of its own.
+    fn missing_of(&self, rows: u64) -> u64 {
+        self.kept.as_ref().map_or(0, |tokens| (tokens.len() as u64).saturating_sub(rows))
+    }
+
+    /// An error where tokens were to be kept and there are no rows of them.
+    fn check_kept(&self, rows: u64) -> Result<()> {
+        match &self.kept {
+            Some(tokens) if rows == 0 => Err(Error::InvalidOption {
+                option: "keep_tokens",
+                reason: format!("the source has no row of any of the {} tokens", tokens.len()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Tells a writer what it needs to know of these options.
     fn describe(&self, write: WriteOptions) -> WriteOptions {
         let write = write.replace(self.replace).norms(self.norms);
@@ -211,8 +260,8 @@ impl ConvertOptions {
 ///
 /// # Errors
 ///
-/// Whatever reading the table or [`TableWriter`] can give; the destination is as before
-/// then.
+/// Whatever reading the table or [`TableWriter`](crate::TableWriter) can give; the destination is
+/// as before then.
 pub fn convert(table: &Table, path: impl AsRef<Path>, options: &ConvertOptions) -> Result<Written> {
     convert_with(table, path, options, |_, _| ControlFlow::Continue(()))
 }
@@ -242,7 +291,8 @@ pub fn convert_with(
         writer.set_metadata(metadata(table, &selection, Some((dtype, loss)))?)?;
     }
     let written = writer.finish()?;
-    Ok(Written { loss, ..written })
+    let missing_tokens = options.missing_of(written.vocab);
+    Ok(Written { missing_tokens, loss, ..written })
 }
 
 /// What a writer needs to know of a table that is converted.

@@ -93,6 +93,8 @@ pub mod format;
 mod gather;
 #[cfg(feature = "import")]
 mod import;
+#[cfg(feature = "inspect")]
+pub mod inspect;
 mod layout;
 mod open;
 mod order;
@@ -122,6 +124,8 @@ pub use export::{
 pub use gather::{BagOptions, GatherOptions, Id, Outputs, Pooling, Recycled};
 #[cfg(feature = "import")]
 pub use import::{Duplicates, ImportFormat, ImportOptions, Source, TextEncoding};
+#[cfg(feature = "inspect")]
+pub use inspect::{InspectOptions, Inspection};
 pub use open::OpenOptions;
 pub use residency::{Residency, Warming};
 pub use search::{Metric, NearestOptions, Neighbour};

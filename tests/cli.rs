@@ -492,6 +492,7 @@ fn convert_keeps_every_bit_and_reports_what_it_wrote() {
         "file_bytes",
         "file_id",
         "format",
+        "missing_tokens",
         "non_finite",
         "order",
         "output",

@@ -112,3 +112,68 @@ fn an_order_that_cannot_be_made_is_refused_before_anything_is_written() {
     assert_eq!(written["order"]["pages_per_batch"], Value::Null);
     assert!(said.contains("too few batches"), "{said}");
 }
+
+#[test]
+fn rows_of_some_tokens_are_kept_in_the_order_of_the_source() {
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (words, keep, out) = (path("words.txt"), path("keep.txt"), path("out.emb"));
+    std::fs::write(&words, "the 1 2\ncat 3 4\nnew york 5 6\nthe 7 nan\ndog 9 1\n").unwrap();
+    std::fs::write(&keep, "\u{feff}new york\r\ndog\n\naxolotl\ncat\ndog").unwrap();
+    let args = ["convert", text(&words), "-o", text(&out), "--keep-tokens", text(&keep)];
+    let (planned, _) = report(&[&args[..], &["--dry-run"]].concat());
+    let (written, said) = report(&args);
+    assert_eq!(planned["file_bytes"], written["file_bytes"]);
+    assert_eq!((&written["vocab"], &written["missing_tokens"]), (&3.into(), &1.into()));
+    assert_eq!(written["non_finite"], 0, "the NaN is of a row that was left out");
+    assert!(said.contains("no rows of 1 of the tokens"), "{said}");
+    let table = Table::load(&out).unwrap();
+    let tokens: Vec<_> = (0..3).map(|id| table.token(id).unwrap().unwrap().into_owned()).collect();
+    assert_eq!(tokens, ["cat", "new york", "dog"]);
+    assert_eq!(table.row::<f32>(1).unwrap(), [5.0, 6.0]);
+
+    // The same of a table, which has the whole of the text.
+    let whole = path("whole.emb");
+    report(&["convert", text(&words), "-o", text(&whole), "--duplicates", "last"]);
+    report(&["convert", text(&whole), "-f", "-o", text(&out), "--keep-tokens", text(&keep)]);
+    let again = Table::load(&out).unwrap();
+    for id in 0..3 {
+        assert_eq!(again.token(id).unwrap(), table.token(id).unwrap());
+        assert_eq!(again.row::<f32>(id).unwrap(), table.row::<f32>(id).unwrap());
+    }
+
+    // Two rows of one token that is asked for are two rows of one token.
+    std::fs::write(&keep, "the\n").unwrap();
+    let message = failure(&[&args[..], &["-f"]].concat(), 1);
+    assert!(message.contains("the token \"the\" is that of line 1 too"), "{message}");
+    assert!(message.contains("(at line 4)"), "{message}");
+    let (last, _) = report(&[&args[..], &["-f", "--duplicates", "last"]].concat());
+    assert_eq!((&last["vocab"], &last["duplicates"]), (&1.into(), &1.into()));
+    assert_eq!(Table::load(&out).unwrap().row::<f32>(0).unwrap()[0], 7.0);
+}
+
+#[test]
+fn tokens_that_cannot_be_kept_are_refused() {
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let (words, keep, out) = (path("words.txt"), path("keep.txt"), path("out.emb"));
+    std::fs::write(&words, "the 1 2\ncat 3 4\n").unwrap();
+    let args = ["convert", text(&words), "-o", text(&out), "--keep-tokens", text(&keep)];
+    for (tokens, reason) in [
+        (&b"\n\r\n"[..], "expected tokens, one a line"),
+        (b"the\n\xff\n", "line 2: expected a token in UTF-8"),
+        (b"dog\n", "no row of any of the 1 tokens"),
+    ] {
+        std::fs::write(&keep, tokens).unwrap();
+        let message = failure(&args, 1);
+        assert!(message.contains(reason), "{message}");
+        assert!(!out.exists());
+    }
+    failure(&[&args[..], &["--rows", "0:1"]].concat(), 2);
+    failure(&["convert", "-", "-o", text(&out), "--keep-tokens", "-"], 2);
+    std::fs::write(path("rows.f32"), [0; 24]).unwrap();
+    let rows = path("rows.f32");
+    let raw = ["convert", text(&rows), "--from", "raw", "--dim", "3", "--dtype", "f32"];
+    let message = failure(&[&raw[..], &args[2..]].concat(), 1);
+    assert!(message.contains("tokens"), "{message}");
+}

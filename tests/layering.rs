@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each room may use, besides itself. A room is a file or folder of `src/`.
-const MAY_USE: [(&str, &[&str]); 26] = [
+const MAY_USE: [(&str, &[&str]); 27] = [
     ("error", &["dtype"]),
     ("dtype", &[]),
     ("codec", &["error", "dtype"]),
@@ -32,6 +32,7 @@ const MAY_USE: [(&str, &[&str]); 26] = [
         &["error", "dtype", "codec", "layout", "storage", "tokens", "checks", "order", "table"],
     ),
     ("search", &["error", "dtype", "codec", "layout", "storage", "table", "gather"]),
+    ("inspect", &["error", "dtype", "codec", "layout", "storage", "tokens", "table", "gather"]),
     ("text", &["error", "dtype", "source", "table", "gather"]),
     ("arrange", &["error", "gather"]),
     ("publish", &["error", "storage"]),

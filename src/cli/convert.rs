@@ -15,6 +15,7 @@ use super::interrupt;
 use super::open::TableArgs;
 use super::output::is_dash;
 use super::range::RowRange;
+use super::tokens;
 
 mod order;
 mod report;
@@ -33,6 +34,8 @@ Examples:
   embmap convert glove.840B.300d.txt --duplicates first -o glove.emb
   embmap convert GoogleNews-vectors-negative300.bin.gz -o news.emb
   embmap convert vectors.parquet --column vector --token-column word -o vectors.emb
+  embmap convert wiki.en.vec --keep-tokens words.txt --dtype f16 -o small.emb
+  embmap convert words.emb --order trace.txt -o placed.emb
   embmap convert rows.f32 --from raw --dim 300 --dtype f32 -o rows.emb
   zstdcat words.vec.zst | embmap convert - -o words.emb
 
@@ -65,6 +68,10 @@ pub(crate) struct ConvertArgs {
     /// Take rows a to b - 1 alone; either side may be left out
     #[arg(long, value_name = "A:B")]
     rows: Option<RowRange>,
+    /// Take the rows of the tokens of this file alone, one a line, in the order that the source has
+    /// them in; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "rows")]
+    keep_tokens: Option<PathBuf>,
     /// Add the norm of each row, for searches by cosine: 4 bytes a row
     #[arg(long)]
     norms: bool,
@@ -125,7 +132,7 @@ enum Align {
 }
 
 impl ConvertArgs {
-    fn options(&self) -> ConvertOptions {
+    fn options(&self) -> Result<ConvertOptions> {
         let mut options = ConvertOptions::new().replace(self.force).norms(self.norms);
         if let Some(dtype) = self.dtype.stored() {
             options = options.dtype(dtype);
@@ -143,12 +150,19 @@ impl ConvertArgs {
         if let Some(id) = self.file_id {
             options = options.file_id(id);
         }
-        options
+        if let Some(path) = &self.keep_tokens {
+            options = options.keep_tokens(tokens::read_list(path)?);
+        }
+        Ok(options)
     }
 
     fn check(&self) -> Result<(), Usage> {
         if is_dash(&self.output) {
             let reason = "an .emb file cannot go to standard output: give a file with -o";
+            return Err(Usage(reason.to_owned()));
+        }
+        if is_dash(&self.table.path) && self.keep_tokens.as_deref().is_some_and(is_dash) {
+            let reason = "the source and its tokens cannot both come from standard input";
             return Err(Usage(reason.to_owned()));
         }
         Ok(())
@@ -169,7 +183,7 @@ pub(crate) fn run(args: &ConvertArgs, console: &Console) -> Outcome {
         printable_path(&args.output)
     ));
     let mut report = Report::of(&source, args.dtype.stored(), &args.output);
-    let mut options = args.options();
+    let mut options = args.options()?;
     if let Some(ordered) = args.order.arrange(&source, &options, console)? {
         options = ordered.apply(options);
         report.ordered = Some(ordered);

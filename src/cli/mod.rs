@@ -11,14 +11,17 @@ mod failure;
 mod gather;
 mod get;
 mod hint;
+mod html;
 mod ids;
 mod info;
+mod inspect;
 mod interrupt;
 mod json;
 mod npy;
 mod open;
 mod output;
 mod panics;
+mod plot;
 mod progress;
 mod query;
 mod range;
@@ -70,6 +73,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Read a whole table and check everything that its file promises
     Verify(verify::VerifyArgs),
+    /// Report what a table holds: lengths, duplicates, directions, what smaller dtypes cost
+    Inspect(inspect::InspectArgs),
     /// Measure how fast batches of rows are gathered, beside the limit of the machine
     Bench(bench::BenchArgs),
     /// Find the rows nearest to tokens, texts or vectors
@@ -82,6 +87,8 @@ enum Command {
     Embed(embed::EmbedArgs),
     /// Try what embmap promises on this machine and file system
     Selftest(selftest::SelftestArgs),
+    /// Draw rows as points, near where they are alike: a page to explore, or an SVG
+    Plot(plot::PlotArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -106,12 +113,14 @@ pub(crate) fn main() -> ExitCode {
         Command::Convert(args) => convert::run(&args, &console),
         Command::Export(args) => export::run(&args, &console),
         Command::Verify(args) => verify::run(&args, &console),
+        Command::Inspect(args) => inspect::run(&args, &console),
         Command::Bench(args) => bench::run(&args, &console),
         Command::Similar(args) => similar::similar(&args, &console),
         Command::Analogy(args) => similar::analogy(&args, &console),
         Command::Tokenize(args) => tokenize::run(&args, &console),
         Command::Embed(args) => embed::run(&args, &console),
         Command::Selftest(args) => selftest::run(&args, &console),
+        Command::Plot(args) => plot::run(&args, &console),
         Command::Completions(args) => completions::run(&args),
     });
     failure::report(result, &console).into()

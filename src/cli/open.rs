@@ -80,6 +80,11 @@ impl TableArgs {
         }
     }
 
+    /// The threads that were asked for.
+    pub(crate) fn thread_count(&self) -> Option<usize> {
+        self.threads.threads.map(usize::from)
+    }
+
     /// Opens the table for rows here and there: mapped, where that is possible.
     pub(crate) fn open(&self, console: &Console) -> Result<Table> {
         self.opening.open(&self.path, self.options(), console)

@@ -8,7 +8,7 @@ use crate::source::{Batch, RowStream, StreamForm};
 /// Those rows of a stream that lie in a range. One that ends at `u64::MAX` goes to the end.
 pub(super) struct Ranged {
     stream: Box<dyn RowStream>,
-    row_bytes: usize,
+    form: StreamForm,
     range: Range<u64>,
     /// The row that the stream gives next.
     next: u64,
@@ -16,7 +16,7 @@ pub(super) struct Ranged {
 
 impl Ranged {
     pub(super) fn new(stream: Box<dyn RowStream>, form: &StreamForm, range: Range<u64>) -> Self {
-        Ranged { stream, row_bytes: form.row_bytes(), range, next: 0 }
+        Ranged { stream, form: form.clone(), range, next: 0 }
     }
 
     fn outside(&self) -> Error {
@@ -46,7 +46,8 @@ impl RowStream for Ranged {
                 |row: u64| usize::try_from(row.saturating_sub(first)).unwrap_or(usize::MAX);
             let keep = within(start).min(batch.count)..within(end).min(batch.count);
             if !keep.is_empty() {
-                batch.keep(keep, self.row_bytes);
+                batch.keep(keep, self.form.row_bytes());
+                batch.recount(self.form.dtype);
                 return Ok(true);
             }
         }

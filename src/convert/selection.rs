@@ -1,5 +1,6 @@
 //! Which rows of a table are converted, and the order that they are written in.
 
+use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ pub(super) struct Selection<'a> {
 enum Selected<'a> {
     Range(Range<u64>),
     /// Rows here and there, which get the ids of their places in this list.
-    Picked(&'a [u64]),
+    Picked(Cow<'a, [u64]>),
 }
 
 impl<'a> Selection<'a> {
@@ -38,28 +39,37 @@ impl<'a> Selection<'a> {
     pub(super) fn of(table: &'a Table, options: &'a ConvertOptions) -> Result<Self> {
         let invalid =
             |option, reason: &str| Err(Error::InvalidOption { option, reason: reason.to_owned() });
-        let part = options.rows.is_some() || options.picked.is_some();
+        let parts = [options.rows.is_some(), options.picked.is_some(), options.kept.is_some()];
+        let parts = parts.into_iter().filter(|given| *given).count();
         let order = options.order.as_ref().filter(|ids| !ids.is_empty());
-        if order.is_some() && part {
+        if order.is_some() && parts > 0 {
             return invalid(
                 "order",
                 "an order is one of all rows, and some were asked for; convert those first, and \
                  then that table with a trace of its own ids",
             );
         }
-        let rows = match &options.picked {
-            None => Selected::Range(options.rows_of(table)?),
-            Some(_) if options.rows.is_some() => {
-                return invalid("rows", "rows are taken by a range or one by one, and not by both");
-            }
-            Some(ids) => {
+        if parts > 1 {
+            return invalid(
+                "rows",
+                "rows are taken by a range, by ids or by tokens, and by one of them",
+            );
+        }
+        let rows = match (&options.picked, &options.kept) {
+            (Some(ids), _) => {
                 let vocab = table.vocab();
                 if let Some(position) = ids.iter().position(|id| *id >= vocab) {
                     let id = ids[position].into();
                     return Err(Error::RowOutOfRange { id, position: Some(position), vocab });
                 }
-                Selected::Picked(ids)
+                Selected::Picked(Cow::Borrowed(ids))
             }
+            (None, Some(tokens)) => {
+                let ids = ids_of(table, tokens)?;
+                options.check_kept(ids.len() as u64)?;
+                Selected::Picked(Cow::Owned(ids))
+            }
+            (None, None) => Selected::Range(options.rows_of(table)?),
         };
         let mut selection = Selection { table, rows, placed: Vec::new() };
         if selection.is_whole() {
@@ -145,7 +155,7 @@ impl<'a> Selection<'a> {
                 }
             }
             Selected::Picked(ids) => {
-                for (count, id) in (0..).zip(*ids) {
+                for (count, id) in (0..).zip(&**ids) {
                     take(tokens.token(*id)?.as_deref())?;
                     stop(count)?;
                 }
@@ -153,6 +163,24 @@ impl<'a> Selection<'a> {
         }
         stop(0)
     }
+}
+
+/// The ids of the tokens that a table has rows of, in ascending order.
+fn ids_of(table: &Table, tokens: &[String]) -> Result<Vec<u64>> {
+    if table.token_count()? == 0 {
+        return Err(Error::Missing {
+            path: table.info().path.clone(),
+            what: "tokens",
+            way_out: "pick rows by their ids, or open the model directory that holds its \
+                      vocabulary",
+        });
+    }
+    let mut ids = Vec::new();
+    for token in tokens {
+        ids.extend(table.id_of(token)?.filter(|id| *id < table.vocab()));
+    }
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 /// Rows on their way into a file.

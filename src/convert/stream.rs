@@ -1,17 +1,18 @@
 //! From a source that is read in its order to an `.emb` file.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::duplicates::Kept;
+use super::named::{Named, Second};
 use super::range::Ranged;
 use super::rows::Recoding;
 use super::{ConvertOptions, convert_with, metadata_of, plan};
 use crate::codec::{Codec, Encoding, Loss};
 use crate::dtype::DType;
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use crate::import::{Duplicates, Rows, Source, SourceKind};
 use crate::layout::{Layout, Plane};
 use crate::source::{Batch, RowStream, StaticRules, StreamForm, read_tokenizer};
@@ -191,13 +192,15 @@ impl Stream<'_> {
         let layout = layout_of(&self.rows.form)?;
         let mut recoding = self.recoding(&layout)?;
         let write = self.write_options(&recoding)?;
-        let whole = self.options.rows.is_none();
+        let whole = self.is_whole();
         let Stream { rows, from, options, told } = self;
         let Rows { form, stream, bytes, part, rules, are_ids, .. } = rows;
-        let mut stream: Box<dyn RowStream> = match &options.rows {
-            Some(range) => Box::new(Ranged::new(stream, &form, range.clone())),
-            None => stream,
+        let second = match duplicates {
+            _ if are_ids => Second::LeftOut,
+            Duplicates::Error => Second::Refused,
+            Duplicates::First | Duplicates::Last => Second::Kept,
         };
+        let mut stream = selected(stream, &form, from, options, second)?;
         let sure = form.rows.filter(|_| whole && form.rows_are_sure);
         let announced = match duplicates {
             Duplicates::Error => sure,
@@ -227,11 +230,12 @@ impl Stream<'_> {
             non_finite += batch.non_finite;
             tally.add(stage, batch.count as u64, stream.consumed())?;
         }
+        options.check_kept(tally.rows)?;
         tally.all = Some(tally.rows);
         tally.add(Stage::Finishing, 0, stream.consumed())?;
         let loss = recoding.loss();
-        let (range, rules) = (options.rows.as_ref(), rules.filter(|_| whole));
-        let about = About { from, form: &form, part, range, rules, dropped };
+        let rules = rules.filter(|_| whole);
+        let about = About { from, form: &form, part, options, rules, dropped };
         let stored = recoding.encoding.dtype;
         writer
             .set_metadata(about.metadata(tally.rows, loss.as_ref().map(|loss| (stored, loss))))?;
@@ -239,20 +243,18 @@ impl Stream<'_> {
             if are_ids { Ok(()) } else { refuse_twins(twins, &*stream, from, form.format) }
         })?;
         let non_finite = is_text(&form).then_some(non_finite);
-        Ok(Written { loss, duplicates: dropped, non_finite, ..written })
+        let missing_tokens = options.missing_of(written.vocab);
+        Ok(Written { duplicates: dropped, missing_tokens, non_finite, loss, ..written })
     }
 
     fn plan(self, drops: bool) -> Result<Planned> {
         let layout = layout_of(&self.rows.form)?;
         let mut recoding = self.recoding(&layout)?;
         let write = self.write_options(&recoding)?;
-        let whole = self.options.rows.is_none();
+        let whole = self.is_whole();
         let Stream { rows, from, options, told } = self;
         let Rows { form, stream, bytes, part, rules, .. } = rows;
-        let mut stream: Box<dyn RowStream> = match &options.rows {
-            Some(range) => Box::new(Ranged::new(stream, &form, range.clone())),
-            None => stream,
-        };
+        let mut stream = selected(stream, &form, from, options, Second::Kept)?;
         let mut tally = Tally { told, rows: 0, all: form.rows.filter(|_| whole), bytes };
         let (mut tokens, mut non_finite) = (TokenTotals::default(), 0);
         let mut batch = Batch::default();
@@ -263,8 +265,9 @@ impl Stream<'_> {
             tally.add(Stage::Reading, batch.count as u64, stream.consumed())?;
         }
         let loss = recoding.loss();
-        let (range, rules) = (options.rows.as_ref(), rules.filter(|_| whole));
-        let about = About { from, form: &form, part, range, rules, dropped: 0 };
+        options.check_kept(tally.rows)?;
+        let rules = rules.filter(|_| whole);
+        let about = About { from, form: &form, part, options, rules, dropped: 0 };
         let dtype = recoding.encoding.dtype;
         let metadata = about.metadata(tally.rows, loss.as_ref().map(|loss| (dtype, loss)));
         let (file_bytes, row_stride) = write.metadata(metadata).planned(tally.rows, tokens)?;
@@ -280,6 +283,11 @@ impl Stream<'_> {
         })
     }
 
+    /// True where every row is taken.
+    fn is_whole(&self) -> bool {
+        self.options.rows.is_none() && self.options.kept.is_none()
+    }
+
     fn recoding<'l>(&self, layout: &'l Layout) -> Result<Recoding<'l>> {
         let dtype = self.rows.form.dtype;
         let from = Encoding { dtype, codec: Codec::of(dtype) };
@@ -292,9 +300,7 @@ impl Stream<'_> {
         let write = self.options.describe(recoding.describe(write));
         // The ids of a part, or of what is left without duplicates, are not the tokenizer's.
         match &self.rows.tokenizer {
-            Some(tokenizer) if self.options.rows.is_none() => {
-                Ok(write.tokenizer(read_tokenizer(tokenizer)?))
-            }
+            Some(tokenizer) if self.is_whole() => Ok(write.tokenizer(read_tokenizer(tokenizer)?)),
             _ => Ok(write),
         }
     }
@@ -350,20 +356,54 @@ fn refuse_twins(
     format: &'static str,
 ) -> Result<()> {
     let Some((first, second)) = twins.earliest else { return Ok(()) };
-    let others = match twins.count {
+    let places = (stream.place(first), stream.place(second));
+    Err(self::twins(from, format, places, &String::from_utf8_lossy(&twins.token), twins.count))
+}
+
+/// The error of two rows that have the same token, of so many in all.
+pub(super) fn twins(
+    path: &Path,
+    format: &'static str,
+    (first, second): (Place, Place),
+    token: &str,
+    count: u64,
+) -> Error {
+    let others = match count {
         1 => String::new(),
         count => format!(", and {count} rows in all have the token of another"),
     };
-    Err(Error::Foreign {
-        path: from.to_path_buf(),
-        format,
-        place: stream.place(second),
-        reason: format!(
-            "the token {:?} is that of {} too{others}; keep one of each with --duplicates first or \
-             last (`ImportOptions::duplicates`)",
-            String::from_utf8_lossy(&twins.token),
-            stream.place(first)
-        ),
+    let reason = format!(
+        "the token {token:?} is that of {first} too{others}; keep one of each with --duplicates \
+         first or last (`ImportOptions::duplicates`)"
+    );
+    Error::Foreign { path: path.to_path_buf(), format, place: second, reason }
+}
+
+/// The rows of a stream that are asked for.
+fn selected(
+    stream: Box<dyn RowStream>,
+    form: &StreamForm,
+    from: &Path,
+    options: &ConvertOptions,
+    second: Second,
+) -> Result<Box<dyn RowStream>> {
+    Ok(match (&options.rows, &options.kept) {
+        (None, None) => stream,
+        (Some(range), None) => Box::new(Ranged::new(stream, form, range.clone())),
+        (None, Some(_)) if !form.has_tokens => {
+            return Err(Error::Missing {
+                path: from.to_path_buf(),
+                what: "tokens",
+                way_out: "take a range of rows, or convert it to .emb and pick rows of that",
+            });
+        }
+        (None, Some(tokens)) => {
+            Box::new(Named::new(stream, form, from.to_path_buf(), tokens, second))
+        }
+        (Some(_), Some(_)) => {
+            let reason = "rows are taken by a range or by tokens, and not by both".to_owned();
+            return Err(Error::InvalidOption { option: "rows", reason });
+        }
     })
 }
 
@@ -372,7 +412,7 @@ struct About<'a> {
     from: &'a Path,
     form: &'a StreamForm,
     part: Option<String>,
-    range: Option<&'a Range<u64>>,
+    options: &'a ConvertOptions,
     /// They go with the tokenizer, which a part leaves out.
     rules: Option<StaticRules>,
     dropped: u64,
@@ -387,10 +427,14 @@ impl About<'_> {
             "dtype": self.form.dtype.name(),
             "vocab": rows + self.dropped,
         });
-        if let Some(range) = self.range {
+        if let Some(range) = &self.options.rows {
             let end = range.start + rows + self.dropped;
             source["rows"] = json!([range.start, end]);
             source["vocab"] = Value::Null;
+        }
+        if self.options.kept.is_some() {
+            source["vocab"] = Value::Null;
+            source["kept_rows"] = rows.into();
         }
         if self.dropped > 0 {
             source["duplicates"] = self.dropped.into();

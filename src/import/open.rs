@@ -268,13 +268,23 @@ fn lines(
 
 #[cfg(feature = "parquet")]
 fn columns(options: &ImportOptions, file: StoredFile, kind: Kind) -> Result<SourceKind> {
-    use crate::source::{ColumnNames, ParquetRows};
+    use crate::source::{ArrowRows, ColumnNames, ParquetRows};
 
     let names =
         ColumnNames { vectors: options.column.clone(), tokens: options.token_column.clone() };
     let allowed = ["column", "token_column", "duplicates"];
     let unused = Unused::of(options).allowing(&allowed);
-    let _ = kind;
+    let is_arrow = match options.format {
+        Some(format) => format == ImportFormat::Arrow,
+        None => kind != Kind::Parquet,
+    };
+    if is_arrow {
+        unused.check("arrow")?;
+        let bytes = Some(file.bytes());
+        let stream = ArrowRows::open(file, &names)?;
+        let part = Some(stream.column().to_owned());
+        return Ok(rows(stream.form().clone(), stream, bytes, part));
+    }
     unused.check("parquet")?;
     let stream = ParquetRows::open(file, &names)?;
     let part = Some(stream.column().to_owned());

@@ -51,7 +51,7 @@ use crate::layout::Layout;
 use crate::storage::StoredFile;
 
 #[cfg(feature = "parquet")]
-pub(crate) use columns::{ColumnNames, ParquetRows};
+pub(crate) use columns::{ArrowRows, ColumnNames, ParquetRows};
 pub(crate) use find::{from_stored, list_tensors, open};
 pub(crate) use hub::locate;
 #[cfg(any(feature = "import", feature = "text"))]

@@ -25,14 +25,17 @@ pub(crate) fn gunzip(bytes: Bytes) -> Bytes {
 
 /// What a zstd stream unpacks to, frame after frame.
 pub(crate) fn unzstd(bytes: Bytes) -> Bytes {
-    bytes.unpacked(|packed| {
-        let frames = Frames {
-            source: BufReader::with_capacity(PIECE, packed),
-            decoder: FrameDecoder::new(),
-            in_frame: false,
-        };
-        Box::new(Named { reader: frames, format: "zstd" })
-    })
+    bytes.unpacked(|packed| Box::new(zstd_frames(packed)))
+}
+
+/// What frames of zstd unpack to, one after the other.
+pub(super) fn zstd_frames(packed: Box<dyn Read + Send>) -> impl Read + Send {
+    let frames = Frames {
+        source: BufReader::with_capacity(PIECE, packed),
+        decoder: FrameDecoder::new(),
+        in_frame: false,
+    };
+    Named { reader: frames, format: "zstd" }
 }
 
 /// The bytes of a member of an archive. What is unpacked is held against the length and the

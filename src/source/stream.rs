@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use byteorder::{ByteOrder, LittleEndian};
+
 use crate::dtype::DType;
 use crate::error::{Place, Result};
 
@@ -75,6 +77,37 @@ impl Batch {
         let mut tokens = TokenList::default();
         self.tokens.iter().take(rows.end).skip(rows.start).for_each(|token| tokens.push(token));
         (self.count, self.tokens) = (rows.len(), tokens);
+    }
+
+    /// Keeps the rows whose token is one of those that `wanted` is true of, of so many bytes each.
+    pub(crate) fn keep_where(
+        &mut self,
+        row_bytes: usize,
+        mut wanted: impl FnMut(usize, Option<&str>) -> Result<bool>,
+    ) -> Result<()> {
+        let (mut tokens, mut count) = (TokenList::default(), 0);
+        for (row, token) in self.tokens.iter().enumerate() {
+            if wanted(row, token)? {
+                self.rows.copy_within(row * row_bytes..(row + 1) * row_bytes, count * row_bytes);
+                tokens.push(token);
+                count += 1;
+            }
+        }
+        self.rows.truncate(count * row_bytes);
+        (self.count, self.tokens) = (count, tokens);
+        Ok(())
+    }
+
+    /// Counts what is not finite again, after rows were left out.
+    pub(crate) fn recount(&mut self, dtype: DType) {
+        if self.non_finite == 0 {
+            return;
+        }
+        let wide = |bytes: &[u8]| !LittleEndian::read_f64(bytes).is_finite();
+        let narrow = |bytes: &[u8]| !LittleEndian::read_f32(bytes).is_finite();
+        let numbers = self.rows.chunks_exact(dtype.block_bytes());
+        let count = numbers.filter(|it| if dtype == DType::F64 { wide(it) } else { narrow(it) });
+        self.non_finite = count.count() as u64;
     }
 
     /// True where it holds as much as a batch of a form is to.

@@ -10,7 +10,7 @@ use super::stream::{Batch, TokenList};
 use crate::dtype::{DType, Element};
 
 /// The longest token, as the file that is written has it.
-const LONGEST_TOKEN: usize = 1 << 20;
+pub(super) const LONGEST_TOKEN: usize = 1 << 20;
 
 /// The bytes of a line that a number may take, white space included.
 const LONGEST_NUMBER: usize = 64;

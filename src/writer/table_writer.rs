@@ -118,6 +118,9 @@ pub struct Written {
     /// The rows that were left out because of their tokens, where
     /// `ImportOptions` said so.
     pub duplicates: u64,
+    /// The tokens that were to be kept and that the source does not have, where
+    /// [`ConvertOptions::keep_tokens`](crate::ConvertOptions::keep_tokens) named some.
+    pub missing_tokens: u64,
     /// The NaNs and infinities among the numbers of text, which were kept; `None` where the source
     /// was no text. [`Table::verify`](crate::Table::verify) counts those of any file.
     pub non_finite: Option<u64>,
@@ -409,6 +412,7 @@ impl State {
             row_stride: header.row_stride,
             tokens,
             duplicates: 0,
+            missing_tokens: 0,
             non_finite: None,
             file_id,
             loss: None,

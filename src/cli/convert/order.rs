@@ -21,7 +21,7 @@ pub(super) struct OrderArgs {
     /// Lay rows out by a text of ids as they are used, so that rows used together share pages;
     /// ids stay what they are
     #[arg(long, value_name = "TRACE", help_heading = "Order")]
-    #[arg(conflicts_with = "rows")]
+    #[arg(conflicts_with_all = ["rows", "keep_tokens"])]
     order: Option<PathBuf>,
     /// The ids of the trace that were used together [default: those of a line]
     #[arg(long, value_name = "N", help_heading = "Order", requires = "order")]

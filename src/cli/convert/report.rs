@@ -87,6 +87,9 @@ impl Report {
                 if *duplicates > 0 {
                     console.summary(&format!("left out {duplicates} rows whose token another has"));
                 }
+                if let missing @ 1.. = written.missing_tokens {
+                    console.note(&format!("the source has no rows of {missing} of the tokens"));
+                }
                 note_non_finite(written.non_finite, console);
                 if let Some(loss) = &written.loss {
                     console.summary(&format!(
@@ -128,6 +131,7 @@ impl Report {
                 .with("file_bytes", written.file_bytes)
                 .with("quantization", written.loss.as_ref().map(quantization))
                 .with("duplicates", written.duplicates)
+                .with("missing_tokens", written.missing_tokens)
                 .with("non_finite", written.non_finite)
                 .with("order", self.ordered.as_ref().map(Ordered::object))
                 .with("tokens", written.tokens)

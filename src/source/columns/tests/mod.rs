@@ -16,6 +16,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Place, Result};
 use crate::storage::StoredFile;
 
+mod arrow;
 mod parquet;
 
 /// The kinds of lists that hold vectors.
