@@ -2,13 +2,14 @@
 //! against the file's own rows before anything is timed.
 //!
 //! Names are stable: `open/<rows>`, `row/<dtype>x<dim>`, `gather/<from>-<to>x<dim>/<batch>`,
-//! `gather_read/...`, `gather_fresh/...`, `bag/<dtype>x<dim>/<pooling>` (bags of 32), `convert/<from>-<to>`, `verify`, `id_of`.
+//! `gather_ids/<uniform or zipf>/<threads>/<batch>`, `gather_read/...`, `gather_fresh/...`, `bag/<dtype>x<dim>/<pooling>` (bags of 32), `convert/<from>-<to>`, `verify`, `id_of`.
 
 #![allow(
     unsafe_code,
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
     clippy::float_cmp
 )]
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
@@ -17,7 +18,10 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use embmap::{ConvertOptions, DType, OpenOptions, Output, Pooling, Table, WriteOptions, convert};
+use embmap::{
+    ConvertOptions, DType, GatherOptions, OpenOptions, Output, Pooling, Table, WriteOptions,
+    convert,
+};
 use half::{bf16, f16};
 
 #[path = "../tests/support/mod.rs"]
@@ -65,6 +69,13 @@ fn row(criterion: &mut Criterion) {
     });
 }
 
+/// Compares rows with those that were written.
+fn check(rows: &[u8], ids: &[u32], encoded: &[u8], bytes: usize) {
+    for (id, row) in ids.iter().zip(rows.chunks(bytes)) {
+        assert!(row == &encoded[*id as usize * bytes..][..bytes], "row {id}");
+    }
+}
+
 fn gather_as<O: Output>(
     criterion: &mut Criterion,
     table: &Table,
@@ -79,10 +90,15 @@ fn gather_as<O: Output>(
         let mut out = vec![O::from_f32(0.0); batch * dim];
         let ids: Vec<u32> = (0..*batch).map(|_| random.below(VOCAB) as u32).collect();
         table.gather_into(&ids, &mut out).unwrap();
-        let last = ids[batch - 1] as usize * dim * dtype.block_bytes();
+        let bytes = dim * dtype.block_bytes();
         if O::DTYPE == dtype {
-            let row: &[u8] = bytemuck::cast_slice(&out[(batch - 1) * dim..]);
-            assert_eq!(row, &encoded[last..last + row.len()]);
+            check(bytemuck::cast_slice(&out), &ids, encoded, bytes);
+        } else {
+            // The portable code, on one thread.
+            let mut expected = out.clone();
+            let options = GatherOptions::new().threads(1).portable(true);
+            table.gather_into_with(&ids, &mut expected, &options).unwrap();
+            assert_eq!(bytemuck::cast_slice::<O, u8>(&out), bytemuck::cast_slice(&expected));
         }
         group.throughput(Throughput::Bytes((batch * dim * dtype.block_bytes()) as u64));
         // Fresh ids for every round: ids gathered before are in the cache.
@@ -116,6 +132,49 @@ fn gather(criterion: &mut Criterion) {
                 let read = OpenOptions::new().open(&path).unwrap();
                 gather_as::<f32>(criterion, &read, &encoded, "gather_read", &[64, 4096]);
             }
+        }
+    }
+}
+
+/// Ids as texts have them: few are frequent. That of rank r has a probability of about 1/r.
+fn zipf(random: &mut Random) -> u32 {
+    let uniform = random.below(1 << 53) as f64 / (1u64 << 53) as f64;
+    let rank = (VOCAB as f64).powf(uniform) as u64;
+    // The number of rows is a prime, so each rank has a row of its own.
+    (rank * 7919 % VOCAB) as u32
+}
+
+fn ids_and_threads(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ids.emb");
+    let encoded = support::write_random(&path, VOCAB, 768, DType::F32, None);
+    let table = map(&path);
+    let mut random = Random(13);
+    for (name, zipfian) in [("uniform", false), ("zipf", true)] {
+        for threads in [1, 2] {
+            let mut group = criterion.benchmark_group(format!("gather_ids/{name}/{threads}"));
+            let options = GatherOptions::new().threads(threads);
+            for batch in [64, 4096, 65_536] {
+                let mut fresh_ids = || -> Vec<u32> {
+                    let id = |random: &mut Random| {
+                        if zipfian { zipf(random) } else { random.below(VOCAB) as u32 }
+                    };
+                    (0..batch).map(|_| id(&mut random)).collect()
+                };
+                let rounds: Vec<Vec<u32>> = (0..16).map(|_| fresh_ids()).collect();
+                let mut out = vec![0f32; batch * 768];
+                table.gather_into_with(&rounds[0], &mut out, &options).unwrap();
+                check(bytemuck::cast_slice(&out), &rounds[0], &encoded, 3072);
+                group.throughput(Throughput::Bytes((batch * 3072) as u64));
+                let mut round = 0;
+                group.bench_function(BenchmarkId::from_parameter(batch), |bencher| {
+                    bencher.iter(|| {
+                        round = (round + 1) % rounds.len();
+                        table.gather_into_with(&rounds[round], &mut out, &options).unwrap();
+                    });
+                });
+            }
+            group.finish();
         }
     }
 }
@@ -240,5 +299,5 @@ fn tokens(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, open, row, gather, fresh, bag, whole, tokens);
+criterion_group!(benches, open, row, gather, ids_and_threads, fresh, bag, whole, tokens);
 criterion_main!(benches);

@@ -12,6 +12,9 @@
 
 #[path = "fuzz/src/compact.rs"]
 mod compact;
+#[cfg(feature = "import")]
+#[path = "fuzz/src/import.rs"]
+mod import;
 #[path = "fuzz/src/inputs.rs"]
 mod inputs;
 #[path = "fuzz/src/place.rs"]
@@ -38,6 +41,10 @@ fn run(target: &str, input: &[u8]) {
         "npy" | "npz" | "gguf" => _ = inputs::used(input),
         "shard_index" => inputs::shard_index(input),
         "tokenizer_json" => inputs::tokenizer_json(input),
+        #[cfg(feature = "import")]
+        "import" => import::import(input),
+        #[cfg(not(feature = "import"))]
+        "import" => {}
         other => panic!("tests/fuzz has a target {other}, and this twin does not know it"),
     }
 }
@@ -84,6 +91,11 @@ fn good(target: &str) -> Vec<Vec<u8>> {
             [&[0][..], &read("sharded/tokenizer.json")].concat(),
             b"\x01[PAD]\n[UNK]\ncat\r\n\n##s\n".to_vec(),
             [&[2][..], &read("sharded/config.json")].concat(),
+        ],
+        "import" => vec![
+            b"\x003 3\nthe 0.5 -1 1e-3\nnew york 1 2 3\n\xc3\xa7 nan inf -0\n".to_vec(),
+            b"\x02the 0.5 -1 1e-3\n. . 1 2 3\n".to_vec(),
+            b"\x012 1\na \0\0\x80\x3fb \0\0\0\xbf".to_vec(),
         ],
         other => panic!("{other}"),
     }
@@ -246,7 +258,8 @@ proptest! {
     #[test]
     fn changed_files_are_answered(
         target in prop::sample::select(vec![
-            "emb", "safetensors", "gguf", "npy", "npz", "shard_index", "tokenizer_json",
+            "emb", "safetensors", "gguf", "npy", "npz", "shard_index", "tokenizer_json", "import",
+            "import",
         ]),
         choice in any::<prop::sample::Index>(),
         head in any::<bool>(),

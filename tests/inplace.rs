@@ -14,7 +14,7 @@ use std::path::Path;
 
 use embmap::{Access, Codec, DType, Error, NpyHeader, OpenOptions, Table};
 use half::{bf16, f16};
-use support::Random;
+use support::{Random, write_safetensors as write};
 
 const PIECES: &str = "fixtures/pieces";
 const STEM: &str = "model.language_model.layers.1.ple.ple_embedding.ngram_embedding";
@@ -156,25 +156,6 @@ fn a_gguf_file_has_its_rows_and_tokens() {
     }
     let bytes = std::fs::read(GGUF).unwrap();
     assert_eq!(Table::from_bytes(&bytes).unwrap().vocab(), 256);
-}
-
-/// A safetensors file of these tensors with these bytes.
-fn write(path: &Path, tensors: &[(&str, &str, &[u64], &[u8])]) {
-    let (mut header, mut at) = (serde_json::Map::new(), 0);
-    for (name, dtype, shape, bytes) in tensors {
-        let end = at + bytes.len();
-        let entry =
-            serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [at, end] });
-        header.insert((*name).to_owned(), entry);
-        at = end;
-    }
-    let header = serde_json::Value::Object(header).to_string();
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend(header.as_bytes());
-    for (.., bytes) in tensors {
-        file.extend(*bytes);
-    }
-    std::fs::write(path, file).unwrap();
 }
 
 fn f16s(values: &[f16]) -> Vec<u8> {

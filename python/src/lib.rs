@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 mod bags;
 mod convert;
 mod dtype;
+mod embed;
 mod error;
 mod gather;
 mod ids;

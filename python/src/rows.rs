@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use embmap::{Access, DType, Tokenizer};
+use embmap::{Access, DType, StaticModel, Tokenizer};
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PySlice;
@@ -23,6 +23,7 @@ pub(crate) struct Open {
     /// The numpy dtype that rows come as; `None` where numpy has none.
     numpy_type: Option<Py<PyAny>>,
     pub(crate) tokenizer: OnceLock<Tokenizer>,
+    pub(crate) model: OnceLock<StaticModel>,
 }
 
 /// A run of rows.
@@ -40,7 +41,8 @@ impl Open {
         let numpy_type = numpy_dtype(py, usual_dtype(&table)).ok();
         let runs = runs(py, &table, numpy_type.as_ref())?;
         let numpy_type = numpy_type.map(Bound::unbind);
-        Ok(Open { table, runs, numpy_type, tokenizer: OnceLock::new() })
+        let (tokenizer, model) = (OnceLock::new(), OnceLock::new());
+        Ok(Open { table, runs, numpy_type, tokenizer, model })
     }
 
     pub(crate) fn meaning(&self, from_end: bool) -> Meaning {

@@ -10,6 +10,7 @@ use pyo3::types::{PySlice, PyString, PyTuple};
 
 use crate::bags;
 use crate::dtype::{numpy_dtype, parse};
+use crate::embed;
 use crate::error::{closed, raised};
 use crate::gather::{self, usual_dtype};
 use crate::ids::{self, Ids, Meaning};
@@ -355,6 +356,19 @@ impl Table {
         let open = self.get()?;
         let encoded = py.detach(|| open.tokenizer()?.encode(text, special_tokens));
         Ok(encoded.map_err(raised)?.into_iter().map(|token| token.id).collect())
+    }
+
+    /// The vectors of texts, in f32: a str gives one of shape (dim,), several give (n, dim).
+    ///
+    /// The vector of a text is the mean of the rows of its tokens, without special ones; what
+    /// else is to be done is found in the files of static models (model2vec, StaticEmbedding).
+    /// A text without tokens is all zeros.
+    fn embed<'py>(
+        &self,
+        py: Python<'py>,
+        texts: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        embed::embed(py, &self.get()?, texts)
     }
 
     /// The k rows that are nearest to a query, the nearest first, as embmap.Nearest.

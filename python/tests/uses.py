@@ -33,6 +33,7 @@ def batches(table: embmap.Table) -> None:
     assert_type(table.nearest(["king", "queen"], k=3).ids, npt.NDArray[np.int64])
     assert_type(table.nearest(table[5], metric="dot").scores, npt.NDArray[np.float32])
     assert_type(table.residency().mapped_bytes, int | None)
+    assert_type(table.embed(["the cat", "a dog"]), npt.NDArray[np.float32])
     assert_type(table.token(5), str | None)
     assert_type(table.id_of("cat"), int | None)
 

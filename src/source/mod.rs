@@ -43,7 +43,7 @@ mod whole;
 pub(crate) mod word2vec;
 pub(crate) mod zip;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::codec::Codec;
 use crate::dtype::DType;

@@ -27,6 +27,7 @@ pub(crate) struct Mapped {
     pub(crate) mapping: Option<Numbers>,
     /// What each token's row is multiplied by.
     pub(crate) weights: Option<Numbers>,
+    #[cfg_attr(not(feature = "import"), allow(dead_code, reason = "of conversions alone"))]
     pub(crate) tokens: Option<PathBuf>,
     pub(crate) tokenizer: Option<PathBuf>,
 }

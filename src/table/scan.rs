@@ -149,9 +149,10 @@ impl RowScan<'_> {
             }
             self.plane.resize((count - 1) * stride + own, 0);
             file.read_at(offset, &mut self.plane)?;
-            for (row, lying) in here.chunks_exact_mut(self.row_bytes).zip(self.plane.chunks(stride))
-            {
-                row[start..start + own].copy_from_slice(&lying[..own]);
+            // With a stride of 0 every row finds the same bytes.
+            for (index, row) in here.chunks_exact_mut(self.row_bytes).enumerate() {
+                let at = index * stride;
+                row[start..start + own].copy_from_slice(&self.plane[at..at + own]);
             }
         }
         Ok(())

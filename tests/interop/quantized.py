@@ -212,6 +212,51 @@ def scaled(embmap, path):
                     embmap.compare(path, numbers.reshape(vocab, dim), what)
 
 
+def quantizing(embmap, path):
+    """What embmap makes of numbers, byte by byte, and what it says that this costs."""
+    vocab, dim = 400, 160
+    numbers = random.normal(0, 0.05, (vocab, dim)).astype("<f4")
+    numbers[0], numbers[1, 3], numbers[2] = 0, 400, numbers[2] * 1e-41
+    out = path.with_name("quantized.emb")
+    for stored, code in (("<f4", 1), ("<f2", 2), (ml_dtypes.bfloat16, 3)):
+        given = numbers.astype(stored)
+        write(path, given.view(numpy.uint8).reshape(vocab, -1), dim, code)
+        given = given.astype("<f4")
+        largest = abs(given).max(axis=1, keepdims=True)
+        with numpy.errstate(all="ignore"):
+            scale8, scale_float = largest / numpy.float32(127), largest / numpy.float32(448)
+            bytes8 = numpy.nan_to_num(numpy.rint(given / scale8), nan=0, posinf=0, neginf=0)
+            floats = numpy.where(scale_float == 0, 0, given / scale_float).clip(-448, 448)
+        expected = {
+            "i8": (bytes8.clip(-127, 127).astype("i1"), scale8),
+            "f8_e4m3": (floats.astype(ml_dtypes.float8_e4m3fn), scale_float),
+            "q8_0": (gguf.quants.quantize(given, gguf.GGMLQuantizationType.Q8_0),),
+        }
+        for dtype, parts in expected.items():
+            rows = numpy.concatenate([part.view(numpy.uint8).reshape(vocab, -1) for part in parts], axis=1)
+            told = embmap.run("convert", path, "-o", out, "--dtype", dtype, "--force", "--json")
+            told = json.loads(told)["quantization"]
+            file = out.read_bytes()
+            found = numpy.frombuffer(file, numpy.uint8, rows.size, 65536).reshape(rows.shape)
+            different = numpy.argwhere(found != rows)
+            assert not different.size, (dtype, stored, different[0], found[tuple(different[0])])
+            read = embmap.rows(out, vocab).astype("<f8")
+            wide = given.astype("<f8")
+            dot = (wide * read).sum(axis=1)
+            norms = numpy.sqrt((wide**2).sum(axis=1) * (read**2).sum(axis=1))
+            zero = (wide == 0).all(axis=1) & (read == 0).all(axis=1)
+            cosine = numpy.where(zero, 1, numpy.divide(dot, norms, out=numpy.zeros(vocab), where=norms > 0))
+            expected_cost = {
+                "max_error": abs(wide - read).max(),
+                "rms_error": numpy.sqrt(((wide - read) ** 2).mean()),
+                "mean_cosine": cosine.mean(),
+                "min_cosine": cosine.min(),
+            }
+            for name, value in expected_cost.items():
+                assert abs(told[name] - value) < 1e-9, (dtype, name, told[name], value)
+            embmap.count += 1
+
+
 def main(binary):
     with tempfile.TemporaryDirectory() as folder:
         embmap = Embmap(binary, Path(folder))
@@ -221,6 +266,9 @@ def main(binary):
         embmap.count = 0
         scaled(embmap, path)
         print(f"scales: {embmap.count} tables as ml_dtypes and numpy decode them")
+        embmap.count = 0
+        quantizing(embmap, path)
+        print(f"quantizing: {embmap.count} tables as gguf, ml_dtypes and numpy make them")
 
 
 if __name__ == "__main__":

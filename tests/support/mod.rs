@@ -96,3 +96,41 @@ pub(crate) fn reseal(file: &mut [u8]) {
     let sealed = xxh3_64(&file[..HEADER_BYTES]);
     file[sum].copy_from_slice(&sealed.to_le_bytes());
 }
+
+/// A tensor of a checkpoint: name, dtype as the format has it, shape, bytes.
+pub(crate) type Tensor<'a> = (&'a str, &'a str, &'a [u64], &'a [u8]);
+
+/// Writes a safetensors file of these tensors.
+pub(crate) fn write_safetensors(path: &Path, tensors: &[Tensor<'_>]) {
+    let (mut header, mut at) = (serde_json::Map::new(), 0);
+    for (name, dtype, shape, bytes) in tensors {
+        let end = at + bytes.len();
+        let entry =
+            serde_json::json!({ "dtype": dtype, "shape": shape, "data_offsets": [at, end] });
+        header.insert((*name).to_owned(), entry);
+        at = end;
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    for (.., bytes) in tensors {
+        file.extend(*bytes);
+    }
+    std::fs::write(path, file).unwrap();
+}
+
+/// Writes a GGUF file of one tensor of `vocab` rows. `kind` is ggml's number of its type.
+pub(crate) fn write_gguf(path: &Path, name: &str, kind: u32, shape: [u64; 2], rows: &[u8]) {
+    let [vocab, dim] = shape;
+    let mut file = b"GGUF".to_vec();
+    file.extend(3u32.to_le_bytes());
+    file.extend([1u64, 0, name.len() as u64].map(u64::to_le_bytes).as_flattened());
+    file.extend(name.as_bytes());
+    file.extend(2u32.to_le_bytes());
+    file.extend([dim, vocab].map(u64::to_le_bytes).as_flattened());
+    file.extend(kind.to_le_bytes());
+    file.extend(0u64.to_le_bytes());
+    file.resize(file.len().next_multiple_of(32), 0);
+    file.extend(rows);
+    std::fs::write(path, file).unwrap();
+}

@@ -1,7 +1,7 @@
 """The native half of embmap."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, final, overload
@@ -115,6 +115,7 @@ class Table:
     def token(self, id: int | np.integer[Any]) -> str | None: ...
     def id_of(self, token: str) -> int | None: ...
     def encode(self, text: str, *, special_tokens: bool = True) -> list[int]: ...
+    def embed(self, texts: str | Iterable[str]) -> npt.NDArray[np.float32]: ...
     def nearest(
         self,
         query: int | str | Sequence[str] | _Ids | _Numbers,

@@ -1,192 +1,208 @@
-//! Rows into one, eight elements at a time, up to eight rows a pass.
+//! Rows into one, a vector of elements at a time, by AVX2 or AVX-512.
 //!
-//! The rows of a pass are joined in their order, element by element, so the sums are those of
-//! the portable loop. A product is rounded before it is added: no fused instruction is used.
+//! A block of accumulators stays in registers while the rows of a group are joined to it, row after
+//! row, so that what is read of a row is in one piece. Each accumulator takes the rows in their
+//! order, so the sums are those of the portable loop. A product is rounded before it is added: no
+//! fused instruction is used. The order of work, blocks of columns outside and rows within, is that
+//! of FBGEMM's `EmbeddingSpMDM.cc`.
 
 use std::arch::x86_64::{
-    __m256, _CMP_GT_OQ, _CMP_UNORD_Q, _mm256_add_ps, _mm256_blendv_ps, _mm256_castsi256_ps,
-    _mm256_cmp_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_mul_ps, _mm256_set1_ps,
-    _mm256_slli_epi32,
+    __m128i, __m256, __m256i, __m512, _CMP_GT_OQ, _CMP_UNORD_Q, _mm256_add_ps, _mm256_blendv_ps,
+    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_mul_ps,
+    _mm256_set1_ps, _mm256_slli_epi32, _mm512_add_ps, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
+    _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_mask_blend_ps, _mm512_mul_ps, _mm512_set1_ps,
+    _mm512_slli_epi32,
 };
 
+use bytemuck::Pod;
 use half::{bf16, f16};
 
-use super::copy::{LINE, prefetch};
+use super::copy::{LINE, prefetch_at};
 use super::quantized;
-use crate::codec::sum::{GROUP, Group, Join, join_rows};
+use crate::codec::sum::{Group, Join, join_rows};
 use crate::codec::{JoinRows, Recipe, RowParts};
 use crate::dtype::{DType, Element};
 
 /// The joiner of a dtype for this CPU, or `None` where the portable one is as good.
 pub(in crate::codec) fn joiner(dtype: DType) -> Option<JoinRows> {
+    wide_joiner(dtype).or_else(|| narrow_joiner(dtype))
+}
+
+fn wide_joiner(dtype: DType) -> Option<JoinRows> {
+    if !is_x86_feature_detected!("avx512f") {
+        return None;
+    }
+    match dtype {
+        DType::F32 => Some(wide_f32),
+        DType::F16 => Some(wide_f16),
+        DType::BF16 => Some(wide_bf16),
+        _ => None,
+    }
+}
+
+fn narrow_joiner(dtype: DType) -> Option<JoinRows> {
     if !is_x86_feature_detected!("avx2") || !is_x86_feature_detected!("f16c") {
         return None;
     }
     match dtype {
-        DType::F32 => Some(checked::join_f32),
-        DType::F16 => Some(checked::join_f16),
-        DType::BF16 => Some(checked::join_bf16),
+        DType::F32 => Some(narrow_f32),
+        DType::F16 => Some(narrow_f16),
+        DType::BF16 => Some(narrow_bf16),
         _ => quantized::joiner(dtype),
     }
 }
 
-/// The kernels as plain functions, for [`joiner`] alone.
-mod checked {
-    use super::{Group, Join, Recipe};
-
-    macro_rules! checked {
-        ($($kernel:ident)*) => {
-            $(pub(super) fn $kernel(recipe: Recipe, join: Join, group: Group<'_>, sums: &mut [f32]) {
-                // SAFETY: `joiner`, the only one to name this function, has found AVX2 and
-                // F16C on this CPU.
-                #[allow(unsafe_code)]
-                unsafe {
-                    super::$kernel(recipe, join, group, sums);
+/// The kernels for vectors of one length, as plain functions for [`wide_joiner`] and
+/// [`narrow_joiner`] alone.
+macro_rules! kernels {
+    (
+        $features:literal, $lanes:literal of $vector:ident by $add:ident $multiply:ident $splat:ident $max:ident;
+        $($kernel:ident $stored:ident $bytes:literal $widen:expr;)*
+    ) => {
+        $(fn $kernel(recipe: Recipe, join: Join, group: Group<'_>, sums: &mut [f32]) {
+            #[target_feature(enable = $features)]
+            fn kernel(recipe: Recipe, join: Join, group: Group<'_>, sums: &mut [f32]) {
+                let number = $widen;
+                let widen =
+                    |elements: &[u8; $bytes]| -> $vector { number(bytemuck::cast(*elements)) };
+                let (whole, rest) = sums.as_chunks_mut::<$lanes>();
+                let done = whole.len() * $bytes;
+                match join {
+                    Join::Add => {
+                        join_blocks(group, whole, &widen, &|sum, value, _| $add(sum, value));
+                    }
+                    Join::AddWeighted => {
+                        join_blocks(group, whole, &widen, &|sum, value, weight| {
+                            $add(sum, $multiply(value, $splat(weight)))
+                        });
+                    }
+                    Join::Max => {
+                        join_blocks(group, whole, &widen, &|sum, value, _| $max(sum, value));
+                    }
                 }
-            })*
-        };
-    }
+                join_rest::<$stored>(recipe, join, group, done, rest);
+            }
 
-    checked! { join_f32 join_f16 join_bf16 }
-}
-
-#[target_feature(enable = "avx2,f16c")]
-fn join_f32(recipe: Recipe, join: Join, group: Group<'_>, sums: &mut [f32]) {
-    let widen = |eight: &[u8; 32]| bytemuck::cast(*eight);
-    join_with::<f32, 32>(recipe, join, group, sums, widen);
-}
-
-#[target_feature(enable = "avx2,f16c")]
-fn join_f16(recipe: Recipe, join: Join, group: Group<'_>, sums: &mut [f32]) {
-    let widen = |eight: &[u8; 16]| _mm256_cvtph_ps(bytemuck::cast(*eight));
-    join_with::<f16, 16>(recipe, join, group, sums, widen);
-}
-
-// A signalling NaN stays one here, where `half` makes it quiet; the sum, the product and the
-// maximum differ in nothing else, and any NaN is as good as another.
-#[target_feature(enable = "avx2,f16c")]
-fn join_bf16(recipe: Recipe, join: Join, group: Group<'_>, sums: &mut [f32]) {
-    let widen = |eight: &[u8; 16]| {
-        let wide = _mm256_cvtepu16_epi32(bytemuck::cast(*eight));
-        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+            // SAFETY: `wide_joiner` or `narrow_joiner`, the only ones to name this function, have
+            // found the features on this CPU.
+            #[allow(unsafe_code)]
+            unsafe {
+                kernel(recipe, join, group, sums);
+            }
+        })*
     };
-    join_with::<bf16, 16>(recipe, join, group, sums, widen);
 }
 
-/// Joins rows whose eight elements take `BYTES` bytes and become `f32` by `widen`.
+// A signalling NaN of a bf16 stays one here, where `half` makes it quiet; the sum, the product and
+// the maximum differ in nothing else, and any NaN is as good as another.
+kernels! {
+    "avx2,f16c", 8 of __m256 by _mm256_add_ps _mm256_mul_ps _mm256_set1_ps narrow_max;
+    narrow_f32 f32 32 |eight: __m256| eight;
+    narrow_f16 f16 16 |eight: __m128i| _mm256_cvtph_ps(eight);
+    narrow_bf16 bf16 16 |eight: __m128i| {
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(eight)))
+    };
+}
+
+kernels! {
+    "avx512f", 16 of __m512 by _mm512_add_ps _mm512_mul_ps _mm512_set1_ps wide_max;
+    wide_f32 f32 64 |sixteen: __m512| sixteen;
+    wide_f16 f16 32 |sixteen: __m256i| _mm512_cvtph_ps(sixteen);
+    wide_bf16 bf16 32 |sixteen: __m256i| {
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(sixteen)))
+    };
+}
+
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn join_with<S: Element, const BYTES: usize>(
+fn narrow_max(sum: __m256, value: __m256) -> __m256 {
+    let larger = _mm256_blendv_ps(sum, value, _mm256_cmp_ps::<_CMP_GT_OQ>(value, sum));
+    _mm256_blendv_ps(larger, value, _mm256_cmp_ps::<_CMP_UNORD_Q>(value, value))
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn wide_max(sum: __m512, value: __m512) -> __m512 {
+    let larger = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(value, sum);
+    let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(value, value);
+    _mm512_mask_blend_ps(larger | nan, sum, value)
+}
+
+/// Joins the rows of a group to whole vectors of accumulators, block by block.
+#[expect(clippy::inline_always, reason = "the features are those of the kernel around it")]
+#[inline(always)]
+fn join_blocks<V: Pod, const LANES: usize, const BYTES: usize>(
+    group: Group<'_>,
+    sums: &mut [[f32; LANES]],
+    widen: &impl Fn(&[u8; BYTES]) -> V,
+    join: &impl Fn(V, V, f32) -> V,
+) {
+    let mut at = 0;
+    let (blocks, rest) = sums.as_chunks_mut::<8>();
+    for block in blocks {
+        join_block(group, at, block, widen, join);
+        at += 8 * BYTES;
+    }
+    let (blocks, rest) = rest.as_chunks_mut::<2>();
+    for block in blocks {
+        join_block(group, at, block, widen, join);
+        at += 2 * BYTES;
+    }
+    for block in rest.as_chunks_mut::<1>().0 {
+        join_block(group, at, block, widen, join);
+        at += BYTES;
+    }
+}
+
+/// Joins the elements that stand `at` bytes behind the start of each row, and asks for those of the
+/// rows to come.
+#[expect(clippy::inline_always, reason = "the features are those of the kernel around it")]
+#[inline(always)]
+fn join_block<V: Pod, const VECTORS: usize, const LANES: usize, const BYTES: usize>(
+    group: Group<'_>,
+    at: usize,
+    block: &mut [[f32; LANES]; VECTORS],
+    widen: &impl Fn(&[u8; BYTES]) -> V,
+    join: &impl Fn(V, V, f32) -> V,
+) {
+    // The lines that start here.
+    let lines = (at + VECTORS * BYTES).div_ceil(LINE) - at.div_ceil(LINE);
+    let mut sums: [V; VECTORS] = block.map(|sums| bytemuck::cast(sums));
+    for (index, row) in group.rows.iter().enumerate() {
+        if let Some(coming) = group.coming.get(index) {
+            prefetch_at(coming, at, lines);
+        }
+        let weight = group.weights.get(index).copied().unwrap_or(1.0);
+        let values = &row.values[at..at + VECTORS * BYTES];
+        for (sum, elements) in sums.iter_mut().zip(values.as_chunks::<BYTES>().0) {
+            *sum = join(*sum, widen(elements), weight);
+        }
+    }
+    *block = sums.map(|sums| bytemuck::cast(sums));
+}
+
+/// Joins the elements behind the whole vectors.
+fn join_rest<S: Element>(
     recipe: Recipe,
     join: Join,
     group: Group<'_>,
-    sums: &mut [f32],
-    widen: impl Fn(&[u8; BYTES]) -> __m256,
+    done: usize,
+    rest: &mut [f32],
 ) {
-    let (eights, rest) = sums.as_chunks_mut::<8>();
-    let mut left = group;
-    while let Some(rows) = left.rows.first_chunk::<GROUP>() {
-        join_group(join, rows, left, eights, &widen);
-        left = after::<GROUP>(left);
+    if rest.is_empty() {
+        return;
     }
-    while let Some(rows) = left.rows.first_chunk::<4>() {
-        join_group(join, rows, left, eights, &widen);
-        left = after::<4>(left);
-    }
-    while let Some(rows) = left.rows.first_chunk::<1>() {
-        join_group(join, rows, left, eights, &widen);
-        left = after::<1>(left);
-    }
-    if !rest.is_empty() {
-        let Group { rows, weights, .. } = group;
-        for (index, row) in rows.iter().enumerate() {
-            let row = [RowParts::of(&row.values[eights.len() * BYTES..])];
-            let weights = weights.get(index..).unwrap_or(&[]);
-            join_rows::<S>(recipe, join, Group { rows: &row, weights, coming: &[] }, rest);
-        }
-    }
-}
-
-/// A group without its first rows.
-fn after<const ROWS: usize>(group: Group<'_>) -> Group<'_> {
-    Group {
-        rows: group.rows.get(ROWS..).unwrap_or(&[]),
-        weights: group.weights.get(ROWS..).unwrap_or(&[]),
-        coming: group.coming.get(ROWS..).unwrap_or(&[]),
-    }
-}
-
-/// Joins the first rows of a group.
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-fn join_group<'a, const ROWS: usize, const BYTES: usize>(
-    join: Join,
-    rows: &[RowParts<'a>; ROWS],
-    group: Group<'a>,
-    sums: &mut [[f32; 8]],
-    widen: &impl Fn(&[u8; BYTES]) -> __m256,
-) {
-    let eights = |row: &'a [u8]| row.as_chunks::<BYTES>().0.get(..sums.len());
-    let rows: [&[[u8; BYTES]]; ROWS] =
-        std::array::from_fn(|row| eights(rows[row].values).unwrap_or(&[]));
-    let coming = std::array::from_fn(|row| {
-        // What is there already is asked for in vain, where nothing comes.
-        group.coming.get(row).and_then(|row| eights(row)).unwrap_or(rows[row])
-    });
-    let rows = Pass { rows, coming };
-    let none = [0.0; ROWS];
-    match join {
-        Join::Add => pass(rows, none, sums, widen, |sum, value, _| _mm256_add_ps(sum, value)),
-        Join::AddWeighted => {
-            let weights = group.weights.first_chunk().unwrap_or(&none);
-            pass(rows, *weights, sums, widen, |sum, value, weight| {
-                _mm256_add_ps(sum, _mm256_mul_ps(value, _mm256_set1_ps(weight)))
-            });
-        }
-        Join::Max => pass(rows, none, sums, widen, |sum, value, _| {
-            let larger = _mm256_blendv_ps(sum, value, _mm256_cmp_ps::<_CMP_GT_OQ>(value, sum));
-            _mm256_blendv_ps(larger, value, _mm256_cmp_ps::<_CMP_UNORD_Q>(value, value))
-        }),
-    }
-}
-
-/// The rows of a pass, eight elements at a time, and as many that will come soon.
-struct Pass<'a, const ROWS: usize, const BYTES: usize> {
-    rows: [&'a [[u8; BYTES]]; ROWS],
-    coming: [&'a [[u8; BYTES]]; ROWS],
-}
-
-/// One pass over the accumulators with `ROWS` rows, in order.
-#[target_feature(enable = "avx2,f16c")]
-#[inline]
-fn pass<const ROWS: usize, const BYTES: usize>(
-    Pass { rows, coming }: Pass<'_, ROWS, BYTES>,
-    weights: [f32; ROWS],
-    sums: &mut [[f32; 8]],
-    widen: &impl Fn(&[u8; BYTES]) -> __m256,
-    join: impl Fn(__m256, __m256, f32) -> __m256,
-) {
-    let (mut here, mut ahead) = (rows, coming);
-    for row in 0..ROWS {
-        (here[row], ahead[row]) = (&rows[row][..sums.len()], &coming[row][..sums.len()]);
-    }
-    for (at, place) in sums.iter_mut().enumerate() {
-        if (at * BYTES).is_multiple_of(LINE) {
-            for row in ahead {
-                prefetch(&row[at], 1);
-            }
-        }
-        let mut sum: __m256 = bytemuck::cast(*place);
-        for (row, weight) in here.iter().zip(weights) {
-            sum = join(sum, widen(&row[at]), weight);
-        }
-        *place = bytemuck::cast(sum);
+    for (index, row) in group.rows.iter().enumerate() {
+        let row = [RowParts::of(&row.values[done..])];
+        let weights = group.weights.get(index..).unwrap_or(&[]);
+        join_rows::<S>(recipe, join, Group { rows: &row, weights, coming: &[] }, rest);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::sum::GROUP;
     use crate::codec::{Codec, Encoding, Kernels, sum};
 
     /// NaNs are one another's equals: which payload a sum keeps is the compiler's choice.
@@ -204,11 +220,11 @@ mod tests {
         let bytes: Vec<u8> = (0..40_000).map(|_| random() as u8).collect();
         let weights: Vec<f32> = (0..GROUP).map(|_| f32::from_bits(random() << 1)).collect();
         for dtype in [DType::F32, DType::F16, DType::BF16] {
-            let Some(fast) = joiner(dtype) else { return };
             let encoding = Encoding { dtype, codec: Codec::Plain };
             let recipe = Recipe::of(encoding, Kernels::Portable);
             let oracle = sum::joiner(dtype, Kernels::Portable);
-            for dim in [0, 1, 7, 8, 9, 63, 64, 65, 300] {
+            let kernels = [wide_joiner(dtype), narrow_joiner(dtype)];
+            for dim in [0, 1, 7, 8, 9, 24, 48, 63, 64, 65, 128, 300] {
                 for count in 0..=GROUP {
                     for join in [Join::Add, Join::AddWeighted, Join::Max] {
                         let size = dim * dtype.block_bytes();
@@ -225,9 +241,12 @@ mod tests {
                         let group = Group { rows: &rows, weights, coming: &coming };
                         let mut expected = vec![join.start(); dim];
                         oracle(recipe, join, group, &mut expected);
-                        let mut got = vec![join.start(); dim];
-                        fast(recipe, join, group, &mut got);
-                        assert_eq!(bits(&got), bits(&expected), "{dtype} {join:?} {count}x{dim}");
+                        for fast in kernels.into_iter().flatten() {
+                            let mut got = vec![join.start(); dim];
+                            fast(recipe, join, group, &mut got);
+                            let case = format!("{dtype} {join:?} {count}x{dim}");
+                            assert_eq!(bits(&got), bits(&expected), "{case}");
+                        }
                     }
                 }
             }

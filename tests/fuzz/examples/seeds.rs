@@ -111,6 +111,28 @@ fn main() {
         }
     }
 
+    let folder = tempfile::tempdir().unwrap();
+    let small = fixtures.join("v1/f16-tokens.emb");
+    let small = embmap::Table::load(small).unwrap();
+    for (choice, format) in [
+        (0u8, embmap::ExportFormat::Word2Vec),
+        (1, embmap::ExportFormat::Word2VecBinary),
+        (2, embmap::ExportFormat::Glove),
+        (3, embmap::ExportFormat::Parquet),
+    ] {
+        let path = folder.path().join(format.name());
+        let options = embmap::ExportOptions::new()
+            .format(format)
+            .rows(0..small.vocab().min(2))
+            .unfit_tokens(embmap::UnfitTokens::Skip);
+        if embmap::export(&small, &path, &options).is_ok() {
+            seed("import", format.name(), &[&[choice][..], &fs::read(&path).unwrap()].concat());
+        }
+    }
+    seed("import", "text", b"\x002 3\nthe 0.5 -1 1e-3\nnew york 1 2 3\n");
+    seed("import", "lines", b"\x02the 0.5 -1 1e-3\n. . 1 2 3\n");
+    seed("import", "binary", b"\x012 1\na \0\0\x80\x3fb \0\0\0\xbf");
+
     for (name, kind, dims, bytes) in [
         ("f32", 0u32, [3u64, 4], 48usize),
         ("f16", 1, [3, 4], 24),

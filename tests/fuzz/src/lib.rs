@@ -4,6 +4,7 @@
 //! read the same files with have their say.
 
 mod compact;
+mod import;
 mod inputs;
 mod peers;
 mod place;
@@ -17,7 +18,7 @@ pub fn compact_emb(file: &[u8]) -> Vec<u8> {
 }
 
 mod inputs_of {
-    use super::{inputs, peers};
+    use super::{import as imports, inputs, peers};
 
     /// An `.emb` file.
     pub fn emb(input: &[u8]) {
@@ -46,6 +47,11 @@ mod inputs_of {
     /// A GGUF file.
     pub fn gguf(input: &[u8]) {
         _ = inputs::used(input);
+    }
+
+    /// Vectors as text or binary, columns of Parquet.
+    pub fn import(input: &[u8]) {
+        imports::import(input);
     }
 
     /// The index of a model in shards.
