@@ -54,6 +54,12 @@
 //! all. The format is specified in `docs/format.md`. [`export()`] is the way back: safetensors,
 //! npy, and the formats of word2vec and GloVe.
 //!
+//! # What a table holds
+//!
+//! With the feature `inspect`, `Table::inspect` reads a table once and reports what to know before
+//! trusting it: lengths of rows, rows of zeros and repeated ones, NaNs, how many directions are
+//! used, and what smaller dtypes would cost.
+//!
 //! # Text
 //!
 //! With the feature `text`, `Table::tokenizer` runs the model's own tokenizer, the way from

@@ -27,7 +27,7 @@ pub(crate) struct Mapped {
     pub(crate) mapping: Option<Numbers>,
     /// What each token's row is multiplied by.
     pub(crate) weights: Option<Numbers>,
-    #[cfg(feature = "import")]
+    #[cfg_attr(not(feature = "import"), allow(dead_code, reason = "of conversions alone"))]
     pub(crate) tokens: Option<PathBuf>,
     pub(crate) tokenizer: Option<PathBuf>,
 }
@@ -174,18 +174,9 @@ pub(crate) fn find_mapped(path: &Path, follow_links: bool) -> Result<Option<Mapp
         });
     }
     let tokenizer = dir.beside(file.path(), "tokenizer.json")?;
-    #[cfg(feature = "import")]
     let tokens = match &tokenizer {
         Some(tokenizer) => Some(tokenizer.clone()),
         None => dir.beside(file.path(), "vocab.txt")?,
     };
-    Ok(Some(Mapped {
-        tensor,
-        file,
-        mapping,
-        weights,
-        #[cfg(feature = "import")]
-        tokens,
-        tokenizer,
-    }))
+    Ok(Some(Mapped { tensor, file, mapping, weights, tokens, tokenizer }))
 }

@@ -22,7 +22,7 @@ pub(crate) struct Shape {
 }
 
 /// What the codes are multiplied by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Scale {
     /// One BF16 number for the whole table.
     Shared(bf16),
@@ -57,12 +57,11 @@ impl Shape {
 
     /// What to ask for with `--tensor`.
     pub(crate) fn tensor(self) -> String {
-        if self.pieces == 1 { format!("{STEM}.weight") } else { format!("{STEM}.shard_{{}}.weight") }
-    }
-
-    /// The bytes of all values and scales.
-    pub(crate) fn bytes(self) -> u64 {
-        self.vocab() * (self.dim + self.scale_bytes())
+        if self.pieces == 1 {
+            format!("{STEM}.weight")
+        } else {
+            format!("{STEM}.shard_{{}}.weight")
+        }
     }
 
     /// The rows that are not zeros: as many as asked for, always the same ones.
@@ -70,7 +69,8 @@ impl Shape {
         let mut random = Random(self.dim);
         let mut ids: Vec<u64> = (0..count).map(|_| random.below(self.vocab())).collect();
         // The edges of pieces, where a wrong division would show.
-        let edges = (0..self.pieces).flat_map(|piece| [piece * self.rows, (piece + 1) * self.rows - 1]);
+        let edges =
+            (0..self.pieces).flat_map(|piece| [piece * self.rows, (piece + 1) * self.rows - 1]);
         ids.extend(edges);
         ids
     }
