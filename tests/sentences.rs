@@ -194,7 +194,10 @@ fn a_token_without_a_row_is_named() {
     writer.push(&[0f32; 200]).unwrap();
     writer.finish().unwrap();
     let error = open(&path).embed("the cat").unwrap_err().to_string();
-    assert!(error.contains("\"cat\" has the id 1811") && error.contains("100 rows"), "{error}");
+    assert!(
+        error.contains("\"cat\" has the id 1811") && error.contains("rows of 100 tokens"),
+        "{error}"
+    );
 }
 
 /// A directory like that of model2vec with a quantized vocabulary: 40 raw rows, which tokens

@@ -476,11 +476,9 @@ def static_models(embmap, folder):
             assert list(again.tokens) == tokens and again.embedding.tobytes() == rows.tobytes(), place
 
 
-# Arrow's own part waits for its reader.
-READS_ARROW = (Path(__file__).resolve().parents[2] / "src/source/columns/arrow.rs").exists()
 PARTS = (
     numpy_arrays, numpy_archives, safetensors_files, gensim_files, glove_text, finalfusion_files,
-    packed_streams, parquet_files, *(arrow_files,) * READS_ARROW, static_models,
+    packed_streams, parquet_files, arrow_files, static_models,
 )
 
 

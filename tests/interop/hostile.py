@@ -248,10 +248,25 @@ def streams(embmap):
     window = zstandard.ZstdCompressionParameters(window_log=31, write_content_size=False)
     large = zstandard.ZstdCompressor(compression_params=window).compressobj()
     embmap.refuses("x.txt.zst", large.compress(b"a 1 2\n") + large.flush(), PLACE + "|window")
-    embmap.refuses("x.gz", gzip.compress(b"a 1 2\n" + b"\n" * (400 << 20) + b"b 3 4\n", 1), PLACE)
+    embmap.refuses("x.gz", gzip.compress(b"a 1 2\n" + b"\n" * (100 << 20) + b"b 3 4\n", 1), PLACE)
+
+
+def inflated(compression):
+    """A page of zeros whose header says that it unpacks to 2 GiB, which the library believes."""
+    zeros = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(numpy.zeros(40_000_000, "f4")), 100)
+    out = io.BytesIO()
+    options = {"use_dictionary": False, "write_statistics": False, "data_page_size": 1 << 30, "max_rows_per_page": 1 << 30}
+    pyarrow.parquet.write_table(pyarrow.table({"v": zeros}), out, compression=compression, **options)
+    page = bytearray(out.getvalue())
+    # In Thrift: the page's kind, then its bytes unpacked, a number that takes five bytes here.
+    assert page[4:7] == b"\x15\0\x15" and page[10] & 0x80 and not page[11] & 0x80
+    page[7:12] = b"\xfe\xff\xff\xff\x0f"
+    return bytes(page)
 
 
 def tables(embmap):
+    for compression in ("snappy", "gzip", "lz4"):
+        embmap.refuses("x.parquet", inflated(compression), "the page at byte 4")
     rows = numpy.arange(3000, dtype="f4").reshape(1000, 3)
     fixed = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows.reshape(-1)), 3)
     table = pyarrow.table({"v": fixed, "word": [f"w{number}" for number in range(1000)]})

@@ -47,6 +47,27 @@ fn packed_pages_are_read() {
 }
 
 #[test]
+fn a_page_that_says_it_unpacks_to_more_than_it_can_is_refused() {
+    let rows = vec![vec![0f32; 8]; 2000];
+    let columns = batch(vec![("v", lists::<Float32Type>(Lists::Small, &whole(&rows)))]);
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_dictionary_enabled(false)
+        .build();
+    let file = write_with(&[columns], properties);
+    let open = |file: &[u8]| ParquetRows::open(stored(file), &ColumnNames::default()).map(drop);
+    open(&file).unwrap();
+    // The first page's header: its kind, then its bytes unpacked, a number of three bytes.
+    assert_eq!((&file[..7], file[9] & 0x80), (&b"PAR1\x15\x00\x15"[..], 0));
+    for lie in [[0xfe, 0xff, 0x7f], [0xff, 0xff, 0x7f]] {
+        let mut file = file.clone();
+        file[7..10].copy_from_slice(&lie);
+        let error = open(&file).unwrap_err().to_string();
+        assert!(error.contains("the page at byte 4"), "{error}");
+    }
+}
+
+#[test]
 fn a_column_is_named_where_there_are_several() {
     let one = lists::<Float32Type>(Lists::Small, &whole(&[vec![1.0, 2.0]]));
     let two = lists::<Float64Type>(Lists::Large, &whole(&[vec![3.0, 4.0, 5.0]]));
