@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn quantiles_and_ends_are_those_of_the_sorted_lengths() {
         let norms: Vec<f64> =
-            (0..5000u32).map(|at| f64::from(at * 7919 % 5000 + 1) / 7.0).collect();
+            (0..5000u32).map(|at| f64::from(at * 7919 % 5000 + 201) / 7.0).collect();
         let mut parts: Vec<NormCounts> = (0..3).map(|_| NormCounts::new()).collect();
         for (place, norm) in (0..).zip(&norms) {
             parts[place as usize % 3].add(place, *norm);
@@ -180,6 +180,16 @@ mod tests {
         for row in found.shortest.iter().chain(&found.longest) {
             assert_eq!(norms[row.id as usize], row.norm);
         }
+    }
+
+    #[test]
+    fn lengths_far_apart_are_shown_in_steps_of_equal_ratio() {
+        let mut counts = NormCounts::new();
+        (0..4000).for_each(|place| counts.add(place, 10f64.powf(place as f64 / 1000.0)));
+        let bins = counts.finish().histogram;
+        let ratio = bins[0].to / bins[0].from;
+        assert!(bins.iter().all(|bin| (bin.to / bin.from / ratio - 1.0).abs() < 1e-9));
+        assert!(bins.iter().all(|bin| (155..180).contains(&bin.rows)), "{bins:?}");
     }
 
     #[test]
