@@ -48,19 +48,14 @@ def sentences():
 
 
 def run(command, threads):
-    """What a process prints, its seconds from start to end, and its peak memory in MiB."""
+    """What a process prints, and its seconds from start to end."""
     environment = dict(os.environ, RAYON_NUM_THREADS=str(threads))
     if threads == 1:
         environment["TOKENIZERS_PARALLELISM"] = "false"
     start = time.perf_counter()
-    child = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, env=environment)
-    output = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - start
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        raise SystemExit(f"{command}: exit {child.returncode}")
-    return output.decode(), seconds, usage.ru_maxrss / 1024
+    command = [str(part) for part in command]
+    output = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True).stdout
+    return output.decode(), time.perf_counter() - start
 
 
 def main(binary, model, rounds):
@@ -87,22 +82,20 @@ def main(binary, model, rounds):
             "model2vec-rs": lambda texts, threads: [binary, "model2vec-rs", static, texts, threads],
             "model2vec": lambda texts, threads: [*python, texts],
         }
-        speeds, starts, memory = {}, {}, {}
+        speeds, starts = {}, {}
         for _ in range(rounds):
             for name, command in contenders.items():
                 for threads in (1, 2):
                     seconds = float(run(command(texts, threads), threads)[0])
                     speeds.setdefault((name, threads), []).append(COUNT / seconds)
                 for _ in range(3):
-                    _, seconds, peak = run(command("-", 1), 1)
-                    starts.setdefault(name, []).append(seconds)
-                    memory.setdefault(name, []).append(peak)
-        print("| | sentences/s, 1 thread | 2 threads | start to first vector | peak memory |")
-        print("|---|--:|--:|--:|--:|")
+                    starts.setdefault(name, []).append(run(command("-", 1), 1)[1])
+        print("| | sentences/s, 1 thread | 2 threads | start to first vector |")
+        print("|---|--:|--:|--:|")
         for name in contenders:
             one, two = (statistics.median(speeds[name, threads]) for threads in (1, 2))
-            first, peak = statistics.median(starts[name]), statistics.median(memory[name])
-            print(f"| {name} | {one:,.0f} | {two:,.0f} | {first * 1000:.1f} ms | {peak:.1f} MiB |")
+            first = statistics.median(starts[name])
+            print(f"| {name} | {one:,.0f} | {two:,.0f} | {first * 1000:.1f} ms |")
 
 
 if __name__ == "__main__":
