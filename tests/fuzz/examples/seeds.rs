@@ -18,6 +18,9 @@ fn main() {
 
     for entry in fs::read_dir(fixtures.join("v1")).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension() != Some("emb".as_ref()) {
+            continue;
+        }
         let name = path.file_stem().unwrap().to_str().unwrap();
         seed("emb", name, &embmap_fuzz::compact_emb(&fs::read(&path).unwrap()));
     }
