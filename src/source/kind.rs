@@ -54,6 +54,7 @@ impl Kind {
             [0x1f, 0x8b, ..] => Kind::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Kind::Zstd,
             [0x80, 2..=5, ..] => Kind::Pickle,
+            _ if is_old_pickle(head) => Kind::Pickle,
             [0xba, 0x16, 0x4f, 0x2f, ..] => Kind::FastTextModel,
             [0x89, b'H', b'D', b'F', ..] => Kind::Hdf5,
             _ if head.starts_with(b"SQLite format 3\0") => Kind::Sqlite,
@@ -105,6 +106,37 @@ impl Kind {
 
 /// What is said of pickles.
 pub(super) const PICKLE: &str = "a pickle can run any program and is never read; save the model as safetensors, in Python: safetensors.torch.save_file(state_dict, \"model.safetensors\"), or model.save_pretrained(dir, safe_serialization=True)";
+
+/// True for a pickle of protocol 0 or 1, which have no mark of their own: a dictionary, a list, or
+/// an object of a class, as Python's own writer starts them.
+fn is_old_pickle(head: &[u8]) -> bool {
+    match head {
+        [b'(', b'd' | b'l', rest @ ..] | [b'}' | b']', rest @ ..] => is_noted(rest),
+        [b'(', b'c' | b'i', rest @ ..] | [b'c', rest @ ..] => {
+            let name = |text: &[u8]| {
+                let length = text.iter().position(|byte| *byte == b'\n')?;
+                let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.".contains(byte);
+                (length > 0 && text[..length].iter().all(is_name)).then_some(length + 1)
+            };
+            let module = name(rest);
+            let class = module.and_then(|module| Some(module + name(&rest[module..])?));
+            class.is_some_and(|end| rest[end..].starts_with(b"(") || is_noted(&rest[end..]))
+        }
+        _ => false,
+    }
+}
+
+/// True where a value is noted for later: `p`, a number and a line's end, or `q` and a small byte.
+fn is_noted(rest: &[u8]) -> bool {
+    match rest {
+        [b'q', place, ..] => *place < b' ',
+        [b'p', digits @ ..] => {
+            let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            length > 0 && digits.get(length) == Some(&b'\n')
+        }
+        _ => false,
+    }
+}
 
 /// The numbers of a first line that has two and nothing else, and its length with its end.
 pub(crate) fn word2vec_header(head: &[u8]) -> Option<(u64, u64, usize)> {
@@ -158,6 +190,18 @@ mod tests {
             (b"\x28\xb5\x2f\xfd", "x.txt", Kind::Zstd),
             (b"\x80\x02}q", "x.vec", Kind::Pickle),
             (b"\x80\x04\x95\x10\0\0\0\0\0", "x.vec", Kind::Pickle),
+            (b"(dp0\nVweight\np1\ncposix\nsystem\n", "x.npy", Kind::Pickle),
+            (b"(lp1\n.", "x", Kind::Pickle),
+            (b"}q\0X\x06\0\0\0weight", "x.npz", Kind::Pickle),
+            (b"]q\0(K\x01e.", "x.vec", Kind::Pickle),
+            (b"cnumpy.core.multiarray\n_reconstruct\np0\n(", "x.npy", Kind::Pickle),
+            (b"cnumpy._core.multiarray\n_reconstruct\nq\0(", "x.npy", Kind::Pickle),
+            (b"ccopy_reg\n_reconstructor\n(c__main__\n", "x", Kind::Pickle),
+            (b"(i__main__\nModel\np0\n", "x", Kind::Pickle),
+            (b"cat\ndog\nqueen\n", "vocab.txt", Kind::Unknown),
+            (b"cat\ndog\npen\n", "vocab.txt", Kind::Unknown),
+            (b"(dp 0.5 0.25\n", "x.txt", Kind::Lines),
+            (b"c\n0.1 0.2\n", "x.txt", Kind::Unknown),
             (b"\x80\x02\0\0\0\0\0\0{", "x", Kind::Safetensors),
             (b"\x1f\x8b\0\0\0\0\0\0{", "x", Kind::Safetensors),
             (b"\xba\x16\x4f\x2f\x0c\0\0\0", "cc.en.300.bin", Kind::FastTextModel),

@@ -10,6 +10,7 @@ use std::path::Path;
 use byteorder::{ByteOrder, LittleEndian};
 
 use super::json::shortened;
+use super::kind::PICKLE;
 use crate::error::{Error, Place, Result};
 use crate::storage::StoredFile;
 
@@ -99,12 +100,14 @@ pub(crate) fn choose(
     fits: impl Fn(&Member) -> bool,
 ) -> Result<Member> {
     let mut found: Option<Member> = None;
-    let (mut count, mut names) = (0u64, Vec::new());
+    let (mut count, mut names, mut pickle) = (0u64, Vec::new(), false);
     visit(file, &mut |member| {
         let is_it = match asked {
             Some(name) => member.name == name || member.name.strip_suffix(".npy") == Some(name),
             None => fits(&member),
         };
+        // PyTorch puts it beside the numbers, in a folder of the model's name.
+        pickle |= member.name.ends_with("/data.pkl");
         if names.len() < MOST_LISTED {
             names.push(shortened(&member.name).escape_debug().to_string());
         }
@@ -116,6 +119,10 @@ pub(crate) fn choose(
     })?;
     match (found, count) {
         (Some(member), 1) => Ok(member),
+        _ if pickle => Err(Error::NoTable {
+            path: file.path().to_path_buf(),
+            reason: format!("a model as PyTorch saves it, with a pickle in it; {PICKLE}"),
+        }),
         (_, count) => {
             let reason = match asked {
                 Some(name) => format!("{count} members of the archive are named {name:?}"),

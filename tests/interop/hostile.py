@@ -177,12 +177,15 @@ class Payload:
 def pickles(embmap):
     for protocol in range(6):
         data = pickle.dumps({"weight": Payload()}, protocol)
-        for name in ("x.pt", "x.bin", "x.pkl"):
-            embmap.refuses(name, data, "pickle")
-        embmap.refuses("x.npy", data, f"pickle|{PLACE}")
+        for name in ("x.pt", "x.bin", "x.pkl", "x.npy", "x.npz", "x.vec", "x.txt.gz", "x"):
+            embmap.refuses(name, data, "safetensors.torch.save_file")
+        embmap.refuses("-", None, "safetensors.torch.save_file", stdin=data)
+        array = pickle.dumps(numpy.ones((2, 3), "f4"), protocol)
+        embmap.refuses("x.npy", array, "safetensors.torch.save_file")
     module = packed([("archive/data.pkl", pickle.dumps(Payload())), ("archive/data/0", bytes(64))], zipfile.ZIP_STORED)
-    for name in ("pytorch_model.bin", "x.pt", "x.pth", "x.ckpt"):
-        embmap.refuses(name, module, "pickle")
+    for name in ("pytorch_model.bin", "x.pt", "x.pth", "x.ckpt", "x.npz", "x.zip", "x"):
+        embmap.refuses(name, module, "safetensors.torch.save_file")
+    embmap.refuses("x.npz", module, "safetensors.torch.save_file", "--member", "weight")
     objects = io.BytesIO()
     numpy.save(objects, numpy.array([[Payload()]], object))
     embmap.refuses("x.npy", objects.getvalue(), "pickle")
@@ -251,22 +254,44 @@ def streams(embmap):
     embmap.refuses("x.gz", gzip.compress(b"a 1 2\n" + b"\n" * (100 << 20) + b"b 3 4\n", 1), PLACE)
 
 
-def inflated(compression):
-    """A page of zeros whose header says that it unpacks to 2 GiB, which the library believes."""
-    zeros = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(numpy.zeros(40_000_000, "f4")), 100)
+def inflated(compression, declared, count=40_000_000):
+    """A page of zeros whose header says that it unpacks to another length than it does."""
+    zeros = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(numpy.zeros(count, "f4")), 100)
     out = io.BytesIO()
     options = {"use_dictionary": False, "write_statistics": False, "data_page_size": 1 << 30, "max_rows_per_page": 1 << 30}
     pyarrow.parquet.write_table(pyarrow.table({"v": zeros}), out, compression=compression, **options)
     page = bytearray(out.getvalue())
     # In Thrift: the page's kind, then its bytes unpacked, a number that takes five bytes here.
     assert page[4:7] == b"\x15\0\x15" and page[10] & 0x80 and not page[11] & 0x80
-    page[7:12] = b"\xfe\xff\xff\xff\x0f"
+    page[7:11] = bytes((declared << 1 >> shift) & 0x7F | 0x80 for shift in (0, 7, 14, 21))
+    page[11] = declared << 1 >> 28
     return bytes(page)
 
 
+def repeated(dim, tokens):
+    """A few bytes of a dictionary that stand for rows of any length, and for tokens of any length."""
+    rows = pyarrow.array([[0.5], [0.0] * dim], pyarrow.list_(pyarrow.float32()))
+    if tokens is None:
+        table = pyarrow.table({"v": rows})
+    else:
+        one = pyarrow.array(numpy.zeros(tokens, "f4"))
+        text = pyarrow.DictionaryArray.from_arrays(numpy.zeros(tokens, "i4"), ["x" * 1_000_000])
+        table = pyarrow.table({"v": pyarrow.FixedSizeListArray.from_arrays(one, 1), "t": text})
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(table, out, compression="zstd", write_statistics=False)
+    return out.getvalue()
+
+
 def tables(embmap):
-    for compression in ("snappy", "gzip", "lz4"):
-        embmap.refuses("x.parquet", inflated(compression), "the page at byte 4")
+    page = r"column \"v\", row group 0: the page .*\(at byte 4\)"
+    for compression in ("snappy", "gzip", "lz4", "zstd"):
+        embmap.refuses("x.parquet", inflated(compression, 0x7FFFFFFF), page)
+        embmap.refuses("x.parquet", inflated(compression, 150_000_000), page)
+    # What unpacks to 600 MB, and says that it is little.
+    for compression in ("gzip", "zstd"):
+        embmap.refuses("x.parquet", inflated(compression, 60_000, 150_000_000), page)
+    embmap.refuses("x.parquet", repeated(200_000_000, None), r"the vector has 200000000 numbers.*\(at row 1\)")
+    embmap.refuses("x.parquet", repeated(1, 300), r"the token .* is that of row 0 too")
     rows = numpy.arange(3000, dtype="f4").reshape(1000, 3)
     fixed = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows.reshape(-1)), 3)
     table = pyarrow.table({"v": fixed, "word": [f"w{number}" for number in range(1000)]})
@@ -276,11 +301,11 @@ def tables(embmap):
         good = path.read_bytes()
         path.unlink()
         for cut in (9, 100, len(good) // 2, len(good) - 9, len(good) - 1):
-            embmap.refuses(name, good[:cut], "Parquet|Arrow|arrow")
+            embmap.refuses(name, good[:cut], "parquet|Arrow|arrow")
         for length in (0, 1, 0x7FFFFFFF, 0xFFFFFFFF) if name == "x.parquet" else ():
             footer = bytearray(good)
             struct.pack_into("<I", footer, len(footer) - 8, length)
-            embmap.refuses(name, bytes(footer), "Parquet")
+            embmap.refuses(name, bytes(footer), r"valid parquet file: its footer: .*\(at byte")
     text = pyarrow.table({"word": ["a"], "number": [1.0]})
     pyarrow.parquet.write_table(text, embmap.folder / "y.parquet")
     embmap.refuses("y.parquet", None, "no column holds")

@@ -42,12 +42,13 @@ pub(super) fn element(column: &DataType) -> Option<DType> {
     }
 }
 
+/// True for text as it is.
 fn is_text(column: &DataType) -> bool {
     matches!(column, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
-/// True for text that Arrow keeps as numbers of a list of texts. Parquet's own dictionaries are
-/// none: they are gone when its columns are read.
+/// True for text that Arrow keeps as numbers of a list of texts: categories of pandas and polars.
+/// Parquet's own dictionaries are none: they are gone when its columns are read.
 fn is_coded_text(column: &DataType) -> bool {
     matches!(column, DataType::Dictionary(_, text) if is_text(text))
 }
@@ -67,18 +68,19 @@ pub(super) fn choose(fields: &Fields, names: &ColumnNames, path: &Path) -> Resul
     let tokens = match names.tokens.as_deref() {
         Some("none") => None,
         asked => {
-            let tokens = chooser.one(
-                asked,
-                ("token-column", "text", "a column of tokens (or none, for no tokens)"),
-                |field| is_text(field.data_type()),
-            )?;
-            if tokens.is_none() && fields.iter().any(|field| is_coded_text(field.data_type())) {
-                let reason = "a column of text lies behind a dictionary, which is not read; write \
-                              it as plain text, in Python: column.cast(pyarrow.string()), or give \
-                              none, for no tokens";
-                return Err(chooser.unclear(reason, "token-column"));
+            let one = |fits: &dyn Fn(&DataType) -> bool| {
+                let about = ("token-column", "text", "a column of tokens (or none, for no tokens)");
+                chooser.one(asked, about, |field| fits(field.data_type()))
+            };
+            if asked.is_some() {
+                one(&|column| is_text(column) || is_coded_text(column))?
+            } else {
+                // Beside text as it is, categories say something of it: a language, a split.
+                match one(&is_text)? {
+                    None => one(&is_coded_text)?,
+                    plain => plain,
+                }
             }
-            tokens
         }
     };
     Ok(Chosen { vectors, dtype, tokens })
@@ -187,10 +189,12 @@ mod tests {
         assert!(reason(Some("x"), Some("z\n")).contains("holds Int64, expected text"));
         let coded = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
         let coded = [("c", coded), ("x", list(DataType::Float32)), ("b", DataType::Utf8)];
-        let refused = pick(&coded[..2], None, None).unwrap_err().to_string();
-        assert!(refused.contains("behind a dictionary"), "{refused}");
+        assert_eq!(pick(&coded[..2], None, None).unwrap().tokens, Some(0));
         assert_eq!(pick(&coded[..2], None, Some("none")).unwrap().tokens, None);
         assert_eq!(pick(&coded, None, None).unwrap().tokens, Some(2));
+        assert_eq!(pick(&coded, None, Some("c")).unwrap().tokens, Some(0));
+        let twins = [coded[0].clone(), coded[1].clone(), ("d", coded[0].1.clone())];
+        assert!(pick(&twins, None, None).unwrap_err().to_string().contains("several columns"));
         let chosen = pick(&columns, Some("y"), Some("b")).unwrap();
         assert_eq!(chosen, Chosen { vectors: 3, dtype: DType::F64, tokens: Some(1) });
         assert!(

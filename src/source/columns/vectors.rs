@@ -107,11 +107,14 @@ where
     Ok(())
 }
 
-/// Appends the tokens that an array of text is; null is an absent token.
-pub(super) fn append_tokens(text: &ArrayRef, tokens: &mut TokenList) {
-    match text.data_type() {
-        DataType::LargeUtf8 => text.as_string::<i64>().iter().for_each(|one| tokens.push(one)),
-        DataType::Utf8View => text.as_string_view().iter().for_each(|one| tokens.push(one)),
-        _ => text.as_string::<i32>().iter().for_each(|one| tokens.push(one)),
+/// Appends a token of an array of text; null is an absent one.
+pub(super) fn append_token(text: &ArrayRef, row: usize, tokens: &mut TokenList) {
+    if text.is_null(row) {
+        return tokens.push(None);
     }
+    tokens.push(Some(match text.data_type() {
+        DataType::LargeUtf8 => text.as_string::<i64>().value(row),
+        DataType::Utf8View => text.as_string_view().value(row),
+        _ => text.as_string::<i32>().value(row),
+    }));
 }

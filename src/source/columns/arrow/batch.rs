@@ -2,12 +2,13 @@
 
 use std::io;
 
-use arrow_ipc::{CompressionType, FieldNode, Message, MetadataVersion};
+use arrow_ipc::{CompressionType, FieldNode, MetadataVersion, RecordBatch};
 use arrow_schema::{DataType, Schema, UnionMode};
 
 use super::super::super::stream::Batch;
 use super::super::choose::Chosen;
 use super::buffers::{Bits, Body, Buffer, RowFault};
+use super::dictionary::Dictionary;
 use super::tokens::Tokens;
 use crate::dtype::DType;
 
@@ -24,12 +25,10 @@ pub(super) struct BatchRows {
 impl BatchRows {
     /// Finds the buffers of the columns. An error is a reason.
     pub(super) fn open(
-        message: Message<'_>,
+        mut columns: Columns,
         schema: &Schema,
         chosen: Chosen,
-        body: Body,
     ) -> Result<Self, Reason> {
-        let mut columns = Columns::of(message, body)?;
         let rows = columns.rows;
         let (mut vectors, mut tokens) = (None, None);
         for (place, field) in schema.fields().iter().enumerate() {
@@ -55,11 +54,17 @@ impl BatchRows {
         self.vectors.peek_length()
     }
 
-    /// Adds the next row.
-    pub(super) fn push_next(&mut self, dim: usize, batch: &mut Batch) -> Result<(), RowFault> {
+    /// Adds the next row; `texts` are those that tokens may be numbers of.
+    pub(super) fn push_next(
+        &mut self,
+        dim: usize,
+        texts: &Dictionary,
+        batch: &mut Batch,
+    ) -> Result<(), RowFault> {
         self.vectors.push_next(dim, &mut batch.rows)?;
         if let Some(tokens) = &mut self.tokens {
-            tokens.push_next(&mut batch.tokens)?;
+            let token = tokens.next(texts)?;
+            batch.tokens.push(token);
         }
         self.left -= 1;
         Ok(())
@@ -82,8 +87,11 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    fn of(message: Message<'_>, body: Body) -> Result<Self, Reason> {
-        let batch = message.header_as_record_batch().ok_or("no record batch")?;
+    pub(super) fn of(
+        batch: RecordBatch<'_>,
+        version: MetadataVersion,
+        body: Body,
+    ) -> Result<Self, Reason> {
         let rows = u64::try_from(batch.length()).map_err(|_| "a negative number of rows")?;
         let nodes: Vec<FieldNode> = batch.nodes().iter().flatten().copied().collect();
         let places: Vec<_> =
@@ -96,7 +104,7 @@ impl Columns {
             nodes: nodes.into_iter(),
             places: places.into_iter(),
             views: views.into_iter(),
-            version: message.version(),
+            version,
         })
     }
 

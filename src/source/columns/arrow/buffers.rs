@@ -47,9 +47,9 @@ impl From<String> for RowFault {
 }
 
 impl RowFault {
-    /// The error of a row.
-    pub(super) fn told(self, path: &Path, row: u64) -> Error {
-        let wrong = |reason| fault(path, Place::Row(row), reason);
+    /// The error of what stands at a place.
+    pub(super) fn told(self, path: &Path, place: Place) -> Error {
+        let wrong = |reason| fault(path, place, reason);
         let error = match self {
             RowFault::Row(reason) => return wrong(reason),
             RowFault::Read(error) => error,

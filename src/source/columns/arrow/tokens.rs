@@ -2,10 +2,10 @@
 
 use arrow_schema::DataType;
 
-use super::super::super::stream::TokenList;
 use super::super::super::text::LONGEST_TOKEN;
 use super::batch::Columns;
 use super::buffers::{Bits, Buffer, RowFault};
+use super::dictionary::Dictionary;
 
 /// The most bytes of text that a record batch may hold as views, which lie in no order.
 const MOST_VIEWED: u64 = 1 << 30;
@@ -25,6 +25,8 @@ enum Text {
     Offsets { offsets: Buffer, wide: bool, last: Option<i64>, bytes: Buffer },
     /// The views, and what they may lead to.
     Views { views: Buffer, texts: Vec<Vec<u8>> },
+    /// Numbers of a dictionary's texts, and the bytes of each.
+    Coded { codes: Buffer, bytes: usize, signed: bool },
 }
 
 impl Tokens {
@@ -33,7 +35,11 @@ impl Tokens {
         let node = columns.node(Some(rows))?;
         let validity = columns.validity(node)?;
         let first = columns.buffer()?;
-        let text = if *column == DataType::Utf8View {
+        let text = if let DataType::Dictionary(codes, _) = column {
+            let bytes = codes.primitive_width().filter(|_| codes.is_integer());
+            let bytes = bytes.ok_or("the codes of a dictionary are no integers")?;
+            Text::Coded { codes: first, bytes, signed: codes.is_signed_integer() }
+        } else if *column == DataType::Utf8View {
             let (mut texts, mut left) = (Vec::new(), MOST_VIEWED);
             for _ in 0..columns.view_buffers()? {
                 let mut text = Vec::new();
@@ -53,22 +59,46 @@ impl Tokens {
         Ok(Tokens { validity, text, token: Vec::new() })
     }
 
-    pub(super) fn push_next(&mut self, tokens: &mut TokenList) -> Result<(), RowFault> {
+    /// The next token, where there is one; `texts` are those that it may be the number of.
+    pub(super) fn next<'t>(
+        &'t mut self,
+        texts: &'t Dictionary,
+    ) -> Result<Option<&'t str>, RowFault> {
         let is_there = self.validity.next()?;
+        if let Text::Coded { codes, bytes, signed } = &mut self.text {
+            let code = code(codes, *bytes, *signed)?;
+            if !is_there {
+                return Ok(None);
+            }
+            let text = u64::try_from(code).ok().and_then(|code| texts.get(code));
+            return text.ok_or_else(|| {
+                let count = texts.count();
+                format!("the token is text {code} of its dictionary, which has {count} so far")
+                    .into()
+            });
+        }
         self.text.next(&mut self.token)?;
         if !is_there {
-            tokens.push(None);
-            return Ok(());
+            return Ok(None);
         }
         let token = std::str::from_utf8(&self.token)
             .map_err(|error| format!("the token is not UTF-8: {error}"))?;
-        tokens.push(Some(token));
-        Ok(())
+        Ok(Some(token))
     }
 }
 
+/// The next code of a dictionary.
+fn code(codes: &mut Buffer, bytes: usize, signed: bool) -> Result<i128, RowFault> {
+    let mut code = [0; 16];
+    codes.fill(&mut code[..bytes])?;
+    if signed && code[bytes - 1] >= 0x80 {
+        code[bytes..].fill(u8::MAX);
+    }
+    Ok(i128::from_le_bytes(code))
+}
+
 impl Text {
-    /// Reads the next token, whether it is there or not.
+    /// Reads the next token that is text itself, whether it is there or not.
     fn next(&mut self, token: &mut Vec<u8>) -> Result<(), RowFault> {
         token.clear();
         match self {
@@ -109,6 +139,7 @@ impl Text {
                 let outside = || "the token lies outside its buffers".to_owned();
                 token.extend_from_slice(text.ok_or_else(outside)?);
             }
+            Text::Coded { .. } => {}
         }
         Ok(())
     }

@@ -62,9 +62,68 @@ fn a_page_that_says_it_unpacks_to_more_than_it_can_is_refused() {
     for lie in [[0xfe, 0xff, 0x7f], [0xff, 0xff, 0x7f]] {
         let mut file = file.clone();
         file[7..10].copy_from_slice(&lie);
-        let error = open(&file).unwrap_err().to_string();
-        assert!(error.contains("the page at byte 4"), "{error}");
+        let error = open(&file).unwrap_err();
+        let Error::Foreign { place, reason, .. } = error else { panic!("{error}") };
+        assert_eq!(place, Place::Offset(4));
+        assert!(reason.starts_with("column \"v\", row group 0: the page "), "{reason}");
     }
+}
+
+#[test]
+fn a_gzip_page_that_unpacks_to_more_than_it_says_is_refused() {
+    let rows = vec![vec![0f32; 8]; 4000];
+    let columns = batch(vec![("v", lists::<Float32Type>(Lists::Small, &whole(&rows)))]);
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::GZIP(GzipLevel::default()))
+        .set_dictionary_enabled(false)
+        .build();
+    let mut file = write_with(&[columns], properties);
+    let open = |file: &[u8]| ParquetRows::open(stored(file), &ColumnNames::default()).and_then(all);
+    assert_eq!(open(&file).unwrap().rows, cast(&rows));
+    // Of the page's header the bytes unpacked, a number of three bytes.
+    assert_eq!((&file[..7], file[9] & 0x80), (&b"PAR1\x15\x00\x15"[..], 0));
+    file[7..10].copy_from_slice(&[0x80, 0x80, 0x02]);
+    let error = open(&file).err().unwrap();
+    let Error::Foreign { place, reason, .. } = error else { panic!("{error}") };
+    assert_eq!(place, Place::Offset(4));
+    let expected =
+        "column \"v\", row group 0: the page unpacks to more bytes than the 16384 it declares";
+    assert_eq!(reason, expected);
+}
+
+/// A dictionary makes rows and tokens of any length from a few bytes.
+#[test]
+fn what_is_long_in_a_few_bytes_is_read_in_a_little_memory() {
+    let rows = vec![vec![0.5f32], vec![0.0; 3_000_000]];
+    let file = write(&[batch(vec![("v", lists::<Float32Type>(Lists::Small, &whole(&rows)))])]);
+    assert!(file.len() < 3000);
+    let error = ParquetRows::open(stored(&file), &ColumnNames::default()).and_then(all);
+    let Error::Foreign { place, reason, .. } = error.err().unwrap() else { panic!() };
+    assert_eq!(place, Place::Row(1));
+    let expected = "column \"v\", row group 0: the vector has 3000000 numbers, expected 1 as in \
+                    the first row";
+    assert_eq!(reason, expected);
+
+    let (rows, token) = (vec![vec![1f32]; 3000], "x".repeat(100_000));
+    let columns = batch(
+        vec![
+            ("v", lists::<Float32Type>(Lists::Small, &whole(&rows))),
+            ("t", Arc::new(StringArray::from(vec![token.as_str(); 300]).slice(0, 300))),
+        ]
+        .into_iter()
+        .map(|(name, array): (&str, ArrayRef)| (name, array.slice(0, 300)))
+        .collect(),
+    );
+    let mut stream =
+        ParquetRows::open(stored(&write(&[columns])), &ColumnNames::default()).unwrap();
+    let (mut given, mut count) = (Batch::default(), 0);
+    while stream.next(&mut given).unwrap() {
+        let text: usize = given.tokens.iter().flatten().map(str::len).sum();
+        assert!(text <= (1 << 20) + token.len(), "{text} bytes at once");
+        assert!(given.tokens.iter().all(|one| one == Some(token.as_str())));
+        count += given.count;
+    }
+    assert_eq!(count, 300);
 }
 
 #[test]
@@ -101,8 +160,17 @@ fn damaged_files_give_an_error_and_no_panic() {
         ("t", Arc::new(StringArray::from(tokens))),
         ("v", lists::<Float32Type>(Lists::Small, &whole(&rows))),
     ])]);
+    // Every error has a place, but for those that are about which column is meant.
     let read = |bytes: &[u8]| {
-        ParquetRows::open(stored(bytes), &ColumnNames::default()).and_then(all).map(drop)
+        let read = ParquetRows::open(stored(bytes), &ColumnNames::default()).and_then(all);
+        read.map(drop).inspect_err(|error| match error {
+            Error::Foreign { format: "parquet", reason, place, .. } => {
+                let of_column = reason.starts_with("column \"") && reason.contains(", row group ");
+                assert!(of_column || reason.starts_with("its footer: "), "{place}: {reason}");
+            }
+            Error::NoTable { .. } => {}
+            other => panic!("{other}"),
+        })
     };
     assert!(read(&file).is_ok());
     let quiet = std::panic::take_hook();
@@ -120,4 +188,31 @@ fn damaged_files_give_an_error_and_no_panic() {
         _ = read(&wrong);
     }
     std::panic::set_hook(quiet);
+}
+
+#[test]
+fn a_column_that_is_damaged_is_told_with_its_row_group_and_its_page() {
+    let rows = many();
+    let tokens: Vec<String> = (0..rows.len()).map(|row| format!("t{row}")).collect();
+    let columns = batch(vec![
+        ("t", Arc::new(StringArray::from(tokens))),
+        ("v", lists::<Float32Type>(Lists::Small, &whole(&rows))),
+    ]);
+    let file = write(&[columns]);
+    let metadata = ::parquet::file::metadata::ParquetMetaDataReader::new()
+        .parse_and_finish(&bytes::Bytes::from(file.clone()))
+        .unwrap();
+    for (group, column, name, at) in [(0, 0, "t", 30), (1, 0, "t", 30), (2, 1, "v", 0)] {
+        let chunk = metadata.row_group(group).column(column);
+        let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+        let start = usize::try_from(start).unwrap();
+        let mut wrong = file.clone();
+        // In the text of its first page, or in the header of that.
+        wrong[start + at..start + at + 30].fill(0xff);
+        let error = ParquetRows::open(stored(&wrong), &ColumnNames::default()).and_then(all);
+        let Error::Foreign { place, reason, .. } = error.err().unwrap() else { panic!() };
+        assert_eq!(place, Place::Offset(start as u64), "{reason}");
+        let about = format!("column {name:?}, row group {group}: ");
+        assert!(reason.starts_with(&about), "{reason}");
+    }
 }
