@@ -15,7 +15,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Place, Result};
 use crate::import::{Duplicates, Rows, Source, SourceKind};
 use crate::layout::{Layout, Plane};
-use crate::source::{Batch, RowStream, StaticRules, StreamForm, read_tokenizer};
+use crate::source::{Batch, RowStream, StaticRules, StreamForm, read_tokenizer, shortened};
 use crate::writer::{TableWriter, TokenTotals, Twins, WriteOptions, Written};
 
 /// How far a conversion has come.
@@ -373,8 +373,9 @@ pub(super) fn twins(
         count => format!(", and {count} rows in all have the token of another"),
     };
     let reason = format!(
-        "the token {token:?} is that of {first} too{others}; keep one of each with --duplicates \
-         first or last (`ImportOptions::duplicates`)"
+        "the token {:?} is that of {first} too{others}; keep one of each with --duplicates \
+         first or last (`ImportOptions::duplicates`)",
+        shortened(token)
     );
     Error::Foreign { path: path.to_path_buf(), format, place: second, reason }
 }

@@ -69,7 +69,7 @@ fn check_once(bytes: &[u8]) -> Result<(), Fault> {
 }
 
 /// A name as it is shown in a message: a hostile one may be megabytes long.
-pub(super) fn shortened(name: &str) -> String {
+pub(crate) fn shortened(name: &str) -> String {
     const MOST: usize = 200;
     match name.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}...", &name[..end]),

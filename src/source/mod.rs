@@ -54,6 +54,8 @@ use crate::storage::StoredFile;
 pub(crate) use columns::{ArrowRows, ColumnNames, ParquetRows};
 pub(crate) use find::{from_stored, list_tensors, open};
 pub(crate) use hub::locate;
+#[cfg(feature = "import")]
+pub(crate) use json::shortened;
 #[cfg(any(feature = "import", feature = "text"))]
 pub(crate) use model2vec::{Mapped, find_mapped};
 pub use npy::NpyHeader;

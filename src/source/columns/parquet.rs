@@ -62,15 +62,11 @@ impl ParquetRows {
             |place, rows, lengths| Column::open(&file, &metadata, &fields, place, rows, lengths);
         let longest = LARGEST_DIM as u64;
         let mut first = open(chosen.vectors, 1, Some(1..longest + 1))?;
-        let dim = match first.next()? {
-            Some(lists) => {
-                length(&lists, 0).map_err(|(row, reason)| first.refused(row as u64, &reason))?
-            }
-            None => {
-                let reason = "a file without rows, of which nobody can tell the columns";
-                return Err(Error::NoTable { path: path.to_path_buf(), reason: reason.to_owned() });
-            }
+        let Some(lists) = first.next()? else {
+            let reason = "a file without rows, of which nobody can tell the columns";
+            return Err(Error::NoTable { path: path.to_path_buf(), reason: reason.to_owned() });
         };
+        let dim = length(&lists, 0).map_err(|(row, reason)| first.refused(row as u64, &reason))?;
         if dim == 0 || dim > LARGEST_DIM {
             let reason = format!("the vector has {dim} numbers, expected 1 to {LARGEST_DIM}");
             return Err(first.refused(0, &reason));

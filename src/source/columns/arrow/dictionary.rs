@@ -59,15 +59,21 @@ impl Dictionary {
         Ok(())
     }
 
-    pub(super) fn count(&self) -> u64 {
+    fn count(&self) -> u64 {
         self.ends.len() as u64
     }
 
-    /// The text of a number, which may be an absent one; `None` where there is no such number.
-    pub(super) fn get(&self, code: u64) -> Option<Option<&str>> {
-        let at = usize::try_from(code).ok()?;
-        let end = *self.ends.get(at)?;
+    /// The text of a number, which may be an absent one.
+    pub(super) fn text(&self, code: i128) -> Result<Option<&str>, RowFault> {
+        let at = usize::try_from(code).ok();
+        let Some((at, end)) = at.and_then(|at| Some((at, *self.ends.get(at)?))) else {
+            let count = self.count();
+            let reason =
+                format!("the token is text {code} of its dictionary, which has {count} so far");
+            return Err(RowFault::Row(reason));
+        };
         let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        Some(self.absent.binary_search(&code).is_err().then(|| &self.text[start..end]))
+        let is_there = self.absent.binary_search(&(at as u64)).is_err();
+        Ok(is_there.then(|| &self.text[start..end]))
     }
 }

@@ -67,15 +67,7 @@ impl Tokens {
         let is_there = self.validity.next()?;
         if let Text::Coded { codes, bytes, signed } = &mut self.text {
             let code = code(codes, *bytes, *signed)?;
-            if !is_there {
-                return Ok(None);
-            }
-            let text = u64::try_from(code).ok().and_then(|code| texts.get(code));
-            return text.ok_or_else(|| {
-                let count = texts.count();
-                format!("the token is text {code} of its dictionary, which has {count} so far")
-                    .into()
-            });
+            return if is_there { texts.text(code) } else { Ok(None) };
         }
         self.text.next(&mut self.token)?;
         if !is_there {

@@ -31,14 +31,13 @@ impl RowLengths {
     /// Looks at the next page.
     pub(super) fn check(&mut self, page: &Page) -> Result<(), TooLong> {
         let levels = match page {
-            Page::DictionaryPage { .. } => return Ok(()),
             Page::DataPage { buf, rep_level_encoding: Encoding::RLE, .. } => {
                 let Some((length, rest)) = buf.split_first_chunk() else { return Ok(()) };
                 let length = u32::from_le_bytes(*length) as usize;
                 rest.get(..length)
             }
-            // Of packed levels each has a bit of its own: there are no more than bytes are.
-            Page::DataPage { .. } => return Ok(()),
+            // Of levels in the older encoding each has a bit of its own: few bytes make few of them.
+            Page::DataPage { .. } | Page::DictionaryPage { .. } => return Ok(()),
             Page::DataPageV2 { buf, rep_levels_byte_len, .. } => {
                 buf.get(..*rep_levels_byte_len as usize)
             }

@@ -12,11 +12,9 @@ use super::super::super::packed::zstd_frames;
 
 /// True for codecs that are unpacked here.
 pub(super) fn is_ours(codec: Compression) -> bool {
-    match codec {
-        Compression::GZIP(_) | Compression::LZ4 => true,
-        Compression::ZSTD(_) => cfg!(not(feature = "parquet-zstd")),
-        _ => false,
-    }
+    let is_zstd = matches!(codec, Compression::ZSTD(_));
+    matches!(codec, Compression::GZIP(_) | Compression::LZ4)
+        || is_zstd && cfg!(not(feature = "parquet-zstd"))
 }
 
 /// Unpacks a page in place, to exactly so many bytes. An error is a reason.
