@@ -23,7 +23,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use byteorder::{ByteOrder, LittleEndian};
-use embmap::DType;
+use embmap::Table;
 
 /// What a command may use beyond what it uses on a good small file and four times the file.
 const MEMORY: u64 = 64 << 20;
@@ -61,17 +61,31 @@ fn run(arguments: &[&Path]) -> Used {
     }
 }
 
-/// The commands that open a table, with what they need; `OUT` is a file that is not there.
-const COMMANDS: [&[&str]; 9] = [
+/// Every command that reads a file, with what it needs. `TABLE` is what is hostile, `GOOD` a table as
+/// it should be, `OUT` a file that is not there.
+const COMMANDS: [&[&str]; 21] = [
     &["info", "TABLE"],
     &["info", "TABLE", "--tensors"],
     &["get", "TABLE", "0"],
     &["get", "TABLE", "--token", "the"],
     &["gather", "TABLE", "--ids", "IDS", "-o", "OUT"],
     &["convert", "TABLE", "-o", "OUT"],
-    &["export", "TABLE", "-o", "OUT", "--format", "glove"],
+    &["convert", "TABLE", "-o", "OUT", "--dtype", "i8", "--norms"],
+    &["export", "TABLE", "-o", "OUT", "--to", "glove"],
     &["verify", "TABLE"],
+    &["inspect", "TABLE"],
+    &["bench", "TABLE", "--batch", "4", "--seconds", "0.01", "--threads", "1", "--access", "read"],
     &["similar", "TABLE", "--id", "0"],
+    &["analogy", "TABLE", "the", "cat", "mat"],
+    &["tokenize", "TABLE", "the"],
+    &["embed", "TABLE", "the"],
+    &["plot", "TABLE", "-o", "OUT.svg", "--rows", "0:2"],
+    // What is given beside a table.
+    &["gather", "GOOD", "--ids", "TABLE", "-o", "OUT"],
+    &["bench", "GOOD", "--batch", "4", "--seconds", "0.01", "--ids", "trace:TABLE"],
+    &["convert", "GOOD", "-o", "OUT", "--order", "TABLE"],
+    &["convert", "GOOD", "-o", "OUT", "--keep-tokens", "TABLE"],
+    &["similar", "GOOD", "--vector", "TABLE"],
 ];
 
 fn safetensors(header: &str, data: usize) -> Vec<u8> {
@@ -234,24 +248,36 @@ fn hostile() -> Vec<(&'static str, Vec<(&'static str, Vec<u8>)>)> {
 fn no_file_makes_a_command_use_more_than_its_bytes_justify() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
+    let good = Path::new("fixtures/minilm-2k");
     fs::write(path("ids"), "0\n1\n").unwrap();
-    support::write_random(&path("good.emb"), 10, 4, DType::F32, None);
-    let arguments = |command: &[&str], table: &Path| -> Vec<PathBuf> {
+    fs::write(path("tokens"), "the\ncat\n").unwrap();
+    fs::write(path("vector"), "0.5 ".repeat(Table::load(good).unwrap().dim()) + "\n").unwrap();
+    let run = |command: &[&str], table: &Path| {
         let named = |word: &&str| match *word {
             "TABLE" => table.to_path_buf(),
+            "trace:TABLE" => format!("trace:{}", table.display()).into(),
+            "GOOD" => good.to_path_buf(),
             "IDS" => path("ids"),
             "OUT" => path("out"),
+            "OUT.svg" => path("out.svg"),
             word => word.into(),
         };
-        command.iter().map(named).collect()
-    };
-    let run = |command: &[&str], table: &Path| {
-        let arguments = arguments(command, table);
+        let arguments: Vec<PathBuf> = command.iter().map(named).collect();
         let used = run(&arguments.iter().map(PathBuf::as_path).collect::<Vec<_>>());
-        (used, fs::remove_file(path("out")).is_ok())
+        let wrote = ["out", "out.svg"].map(|name| fs::remove_file(path(name)).is_ok());
+        (used, wrote.contains(&true))
     };
-    let usual: Vec<u64> =
-        COMMANDS.iter().map(|command| run(command, &path("good.emb")).0.peak).collect();
+    let usual = COMMANDS.map(|command| {
+        let input = match command {
+            [_, "GOOD", .., "--keep-tokens", _] => path("tokens"),
+            [_, "GOOD", .., "--vector", _] => path("vector"),
+            [_, "GOOD", ..] => path("ids"),
+            _ => good.to_path_buf(),
+        };
+        let used = run(command, &input).0;
+        assert_eq!(used.code, Some(0), "{command:?} on what is good");
+        used.peak
+    });
 
     let (mut runs, mut most, mut longest, mut wrong) = (0, 0, Duration::ZERO, Vec::new());
     for (name, files) in hostile() {

@@ -13,19 +13,23 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use embmap::{DType, Table, WriteOptions};
+use embmap::{Codec, DType, ScaleType, Scaling, Table, WriteOptions};
 use half::{bf16, f16};
 
 /// One golden file: what goes in.
 struct Golden {
     name: &'static str,
     dtype: DType,
+    codec: Codec,
+    table_scale: Option<[u8; 2]>,
     dim: usize,
     align: Option<u64>,
     /// The ids whose rows lie first.
     order: Vec<u64>,
     /// The rows, encoded.
     rows: Vec<u8>,
+    /// What they stand for, where that is more than their elements.
+    numbers: Vec<f32>,
     /// No token sections where empty.
     tokens: Vec<Option<&'static str>>,
     tokenizer: Option<&'static str>,
@@ -39,10 +43,13 @@ impl Default for Golden {
         Golden {
             name: "",
             dtype: DType::F32,
+            codec: Codec::Plain,
+            table_scale: None,
             dim: 1,
             align: None,
             order: vec![],
             rows: vec![],
+            numbers: vec![],
             tokens: vec![],
             tokenizer: None,
             metadata: None,
@@ -136,6 +143,11 @@ fn goldens() -> Vec<Golden> {
             ..Golden::default()
         },
         normed(),
+        row_scales(),
+        table_scale(),
+        powers_of_two(),
+        biases(),
+        blocks(),
     ]
 }
 
@@ -157,7 +169,145 @@ fn normed() -> Golden {
     }
 }
 
+/// Signed bytes with a scale a row: an odd one, a subnormal one, a negative one, a NaN, an infinity.
+fn row_scales() -> Golden {
+    let scales = [0.017_f32, f32::from_bits(77), -3.5, f32::NAN, f32::INFINITY];
+    let (mut rows, mut numbers) = (Vec::new(), Vec::new());
+    for (row, scale) in (0i32..).zip(scales) {
+        let elements = [-128, -1, 0, 1, 127, (row * 53 % 256 - 128) as i8];
+        rows.extend(elements.map(i8::cast_unsigned));
+        rows.extend(scale.to_le_bytes());
+        numbers.extend(elements.map(|element| f32::from(element) * scale));
+    }
+    let scaling = Scaling { block: 6, scale: ScaleType::F32, bias: None };
+    Golden {
+        name: "i8-scales.emb",
+        dtype: DType::I8,
+        codec: Codec::Scaled(scaling),
+        dim: 6,
+        rows,
+        numbers,
+        norms: true,
+        ..Golden::default()
+    }
+}
+
+/// Bytes with one scale for all rows.
+fn table_scale() -> Golden {
+    let scale = bf16::from_f32(0.013);
+    let rows: Vec<u8> = (0u8..4 * 7).map(|i| i.wrapping_mul(89)).collect();
+    let numbers = rows.iter().map(|element| f32::from(*element) * scale.to_f32()).collect();
+    Golden {
+        name: "u8-table-scale.emb",
+        dtype: DType::U8,
+        codec: Codec::Scaled(Scaling { block: 7, scale: ScaleType::BF16, bias: None }),
+        table_scale: Some(scale.to_le_bytes()),
+        dim: 7,
+        rows,
+        numbers,
+        ..Golden::default()
+    }
+}
+
+/// Every code of `f8_e4m3` in blocks of 32 (MX), under the powers of two at both ends and a NaN.
+fn powers_of_two() -> Golden {
+    let worth = |code: u8| {
+        let (exponent, mantissa) = (i32::from(code >> 3 & 15), f32::from(code & 7));
+        let sign = if code < 128 { 1.0 } else { -1.0 };
+        sign * match (exponent, code & 7) {
+            (15, 7) => f32::NAN,
+            (0, _) => mantissa * 2f32.powi(-9),
+            _ => (8.0 + mantissa) * 2f32.powi(exponent - 10),
+        }
+    };
+    let powers = [127u8, 0, 254, 120, 255, 130, 3, 127];
+    let (mut rows, mut numbers) = (Vec::new(), Vec::new());
+    for (row, powers) in powers.chunks(2).enumerate() {
+        let codes: Vec<u8> = (0u8..64).map(|i| row as u8 * 64 + i).collect();
+        for (code, place) in codes.iter().zip(0..) {
+            let power = powers[place / 32];
+            let scale = if power == 255 { f64::NAN } else { 2f64.powi(i32::from(power) - 127) };
+            numbers.push(worth(*code) * scale as f32);
+        }
+        rows.extend(codes);
+        rows.extend(powers);
+    }
+    Golden {
+        name: "f8-e8m0.emb",
+        dtype: DType::F8E4M3,
+        codec: Codec::Scaled(Scaling { block: 32, scale: ScaleType::E8M0, bias: None }),
+        dim: 64,
+        align: Some(64),
+        order: vec![2],
+        rows,
+        numbers,
+        ..Golden::default()
+    }
+}
+
+/// Half bytes with scales and biases for every eight of them.
+fn biases() -> Golden {
+    let (mut rows, mut numbers) = (Vec::new(), Vec::new());
+    for row in 0u8..3 {
+        let elements: Vec<u8> =
+            (0u8..16).map(|i| i.wrapping_mul(5).wrapping_add(row) & 15).collect();
+        let scales = [0.25, 0.1 * f32::from(row)].map(f16::from_f32);
+        let biases = [-2.0, 0.3].map(f16::from_f32);
+        rows.extend(elements.chunks(2).map(|pair| pair[0] | pair[1] << 4));
+        rows.extend([scales, biases].concat().into_iter().flat_map(f16::to_le_bytes));
+        for (element, place) in elements.iter().zip(0usize..) {
+            let [scale, bias] = [scales, biases].map(|them| them[place / 8].to_f32());
+            let product = f32::from(*element) * scale;
+            numbers.push(product + bias);
+        }
+    }
+    let scaling = Scaling { block: 8, scale: ScaleType::F16, bias: Some(ScaleType::F16) };
+    Golden {
+        name: "u4-biases.emb",
+        dtype: DType::U4,
+        codec: Codec::Scaled(scaling),
+        dim: 16,
+        rows,
+        numbers,
+        tokens: vec![Some("one"), Some("two"), Some("three")],
+        ..Golden::default()
+    }
+}
+
+/// Blocks of GGUF: each has its scale before its elements.
+fn blocks() -> Golden {
+    let (mut rows, mut numbers) = (Vec::new(), Vec::new());
+    for block in 0u16..6 {
+        let scale = f16::from_bits([0x2e66, 0x0001, 0xb800, 0x7bff, 0, 0x7e00][usize::from(block)]);
+        let elements = (0u16..32).map(|i| ((i * 37 + block * 11) as u8).cast_signed());
+        rows.extend(scale.to_le_bytes());
+        rows.extend(elements.clone().map(i8::cast_unsigned));
+        numbers.extend(elements.map(|element| f32::from(element) * scale.to_f32()));
+    }
+    Golden {
+        name: "q8_0.emb",
+        dtype: DType::Q8_0,
+        codec: Codec::Blocks,
+        dim: 64,
+        rows,
+        numbers,
+        ..Golden::default()
+    }
+}
+
 impl Golden {
+    /// The bytes of a row: its elements, then its scales and biases.
+    fn row_bytes(&self) -> usize {
+        let elements = self.dtype.bytes_of(self.dim as u64).unwrap() as usize;
+        match self.codec {
+            Codec::Scaled(scaling) if self.table_scale.is_none() => {
+                let each = scaling.scale.size() + scaling.bias.map_or(0, ScaleType::size);
+                elements + self.dim / scaling.block as usize * each
+            }
+            _ => elements,
+        }
+    }
+
     fn file_id(&self) -> [u8; 16] {
         let mut id = *b"golden..........";
         let name = &self.name.as_bytes()[..self.name.len().min(10)];
@@ -168,6 +318,10 @@ impl Golden {
     fn write(&self, path: &Path) {
         let mut options =
             WriteOptions::new(self.dim, self.dtype).file_id(self.file_id()).replace(true);
+        options = options.codec(self.codec);
+        if let Some(scale) = self.table_scale {
+            options = options.table_scale(scale);
+        }
         if let Some(align) = self.align {
             options = options.align(align);
         }
@@ -182,8 +336,7 @@ impl Golden {
         for token in &self.tokens {
             writer.push_token(*token).unwrap();
         }
-        let row_bytes = self.dim * self.dtype.block_bytes();
-        let rows: Vec<&[u8]> = self.rows.chunks(row_bytes).collect();
+        let rows: Vec<&[u8]> = self.rows.chunks(self.row_bytes()).collect();
         let rest = (0..rows.len() as u64).filter(|id| !self.order.contains(id));
         for id in self.order.iter().copied().chain(rest) {
             writer.push_encoded(rows[id as usize]).unwrap();
@@ -237,9 +390,14 @@ fn golden_files_are_frozen() {
 fn the_reader_finds_in_golden_files_what_went_in() {
     for golden in goldens() {
         let table = Table::load(golden.path()).unwrap();
-        let row_bytes = golden.dim * golden.dtype.block_bytes();
+        let row_bytes = golden.row_bytes();
         assert_eq!(table.vocab() as usize, golden.rows.len() / row_bytes, "{}", golden.name);
         assert_eq!((table.dim(), table.dtype()), (golden.dim, golden.dtype));
+        assert_eq!(table.codec(), golden.codec, "{}", golden.name);
+        if !golden.numbers.is_empty() {
+            let numbers = golden.numbers.iter().copied().map(bits);
+            assert!(numbers.eq(decoded(&table)), "{}", golden.name);
+        }
         assert_eq!(table.info().file_id, Some(golden.file_id()));
         for (id, row) in (0..).zip(golden.rows.chunks(row_bytes)) {
             assert_eq!(table.encoded_row(id).unwrap(), row, "{} row {id}", golden.name);
@@ -281,9 +439,11 @@ fn an_independent_reader_finds_the_same() {
             Command::new("python3").arg(reader).arg("--json").arg(golden.path()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let rows: Vec<String> =
-            golden.rows.chunks(golden.dim * golden.dtype.block_bytes()).map(hexadecimal).collect();
+        let rows: Vec<String> = golden.rows.chunks(golden.row_bytes()).map(hexadecimal).collect();
         assert_eq!(found["rows"], serde_json::json!(rows), "{}", golden.name);
+        let table = Table::load(golden.path()).unwrap();
+        assert_eq!(found["numbers"], serde_json::json!(decoded(&table)), "{}", golden.name);
+        assert_eq!(found["codec"], golden.codec.name());
         assert_eq!(found["tokens"], serde_json::json!(golden.tokens));
         assert_eq!(found["dtype"], golden.dtype.name());
         assert_eq!(found["dim"], golden.dim);
@@ -297,6 +457,18 @@ fn an_independent_reader_finds_the_same() {
         assert_eq!(found["ids"], serde_json::json!(lowest));
         assert_eq!(found["norms"].is_array(), golden.norms, "{}", golden.name);
     }
+}
+
+/// The bits of every element as an `f32`.
+fn decoded(table: &Table) -> Vec<u32> {
+    let ids: Vec<u64> = (0..table.vocab()).collect();
+    let numbers: Vec<f32> = table.gather(&ids).unwrap();
+    numbers.into_iter().map(bits).collect()
+}
+
+/// The bits of a number; of any NaN those of one, since readers may make others of it.
+fn bits(number: f32) -> u32 {
+    if number.is_nan() { f32::NAN.to_bits() } else { number.to_bits() }
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -42,7 +42,7 @@ fn run(target: &str, input: &[u8]) {
         "shard_index" => inputs::shard_index(input),
         "tokenizer_json" => inputs::tokenizer_json(input),
         #[cfg(feature = "import")]
-        "import" => import::import(input),
+        "import" => _ = import::import(input),
         #[cfg(not(feature = "import"))]
         "import" => {}
         other => panic!("tests/fuzz has a target {other}, and this twin does not know it"),
@@ -77,9 +77,19 @@ fn good(target: &str) -> Vec<Vec<u8>> {
     let read = |path: &str| fs::read(Path::new("fixtures").join(path)).unwrap();
     let safetensors = |path: &str| [&[0xff, 0xff][..], &read(path)].concat();
     match target {
-        "emb" => ["f32", "f16-tokens", "norms", "row-order", "bf16-align64"]
-            .map(|name| compact::of(&read(&format!("v1/{name}.emb")), compact::ALL))
-            .to_vec(),
+        "emb" => [
+            "f32",
+            "f16-tokens",
+            "norms",
+            "row-order",
+            "bf16-align64",
+            "i8-scales",
+            "f8-e8m0",
+            "u4-biases",
+            "q8_0",
+        ]
+        .map(|name| compact::of(&read(&format!("v1/{name}.emb")), compact::ALL))
+        .to_vec(),
         "safetensors" => {
             vec![safetensors("sharded/model-00002-of-00003.safetensors"), scaled_safetensors()]
         }
@@ -92,11 +102,16 @@ fn good(target: &str) -> Vec<Vec<u8>> {
             b"\x01[PAD]\n[UNK]\ncat\r\n\n##s\n".to_vec(),
             [&[2][..], &read("sharded/config.json")].concat(),
         ],
-        "import" => vec![
-            b"\x003 3\nthe 0.5 -1 1e-3\nnew york 1 2 3\n\xc3\xa7 nan inf -0\n".to_vec(),
-            b"\x02the 0.5 -1 1e-3\n. . 1 2 3\n".to_vec(),
-            b"\x012 1\na \0\0\x80\x3fb \0\0\0\xbf".to_vec(),
-        ],
+        "import" => {
+            let columns = fs::read_dir("tests/fuzz/seeds/import").unwrap();
+            let columns = columns.map(|seed| fs::read(seed.unwrap().path()).unwrap());
+            let texts: [&[u8]; 3] = [
+                b"\x003 3\nthe 0.5 -1 1e-3\nnew york 1 2 3\n\xc3\xa7 nan inf -0\n",
+                b"\x02the 0.5 -1 1e-3\n. . 1 2 3\n",
+                b"\x012 1\na \0\0\x80\x3fb \0\0\0\xbf",
+            ];
+            texts.into_iter().map(<[u8]>::to_vec).chain(columns).collect()
+        }
         other => panic!("{other}"),
     }
 }
@@ -161,6 +176,10 @@ fn what_is_changed_here_is_good_at_first() {
         for input in good(target) {
             run(target, &input);
         }
+    }
+    #[cfg(feature = "parquet")]
+    for input in good("import") {
+        assert!(import::import(&input), "{:?}", String::from_utf8_lossy(&input));
     }
 }
 

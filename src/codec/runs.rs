@@ -52,9 +52,9 @@ pub(super) fn join(recipe: Recipe, join: Join, group: Group<'_>, sums: &mut [f32
     group.coming.iter().for_each(|row| prefetch(row, LINES));
     let mut buffer = [0.0; RUN];
     for (start, sums) in (0..).step_by(RUN).zip(sums.chunks_mut(RUN)) {
-        for (index, row) in group.rows.iter().enumerate() {
+        for (index, row) in group.rows().enumerate() {
             let run = &mut buffer[..sums.len()];
-            (recipe.run)(recipe.encoding, *row, start, run);
+            (recipe.run)(recipe.encoding, row, start, run);
             join_values(join, run, group.weights.get(index).copied(), sums);
         }
     }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::ids::{Id, check_ids, check_ids_but};
 use super::into::check_output;
+use super::offsets::{check_offsets, check_weights, divide, index};
 use super::options::{BagOptions, kernels};
 use super::places::PADDING;
 use super::pool::Crew;
@@ -233,10 +234,11 @@ impl<'a, I: Id, B: Id, Outs: Iterator<Item = &'a mut [f32]>> Pool<'a, I, B, Outs
     /// position where the count of `rows` begins.
     fn take(&mut self, rows: &impl BatchRows, start: usize, range: Range<usize>) -> Result<()> {
         let work = self.work;
+        let mut joining = Joining::new();
         let mut position = range.start;
         while let Some(bag) = self.bag() {
             let until = bag.end.min(range.end);
-            bag.take(work, rows, start, position..until)?;
+            bag.take(work, rows, &mut joining, start, position..until)?;
             position = until;
             if until < bag.end {
                 break;
@@ -283,46 +285,32 @@ struct OpenBag<'a> {
 
 impl OpenBag<'_> {
     /// Joins the rows at a range of positions, a group at a time, and counts them.
-    fn take<I: Id, B: Id>(
+    fn take<'r, I: Id, B: Id>(
         &mut self,
         work: &Bags<'_, I, B>,
-        rows: &impl BatchRows,
+        rows: &'r impl BatchRows,
+        joining: &mut Joining<'r>,
         start: usize,
         range: Range<usize>,
     ) -> Result<()> {
         let ahead = rows.ahead();
-        let mut group = [RowParts::of(&[]); GROUP];
-        let mut coming = [&[][..]; GROUP];
-        let mut weights = [0.0; GROUP];
-        let mut filled = 0;
         for position in range {
             let id = work.ids[position].row();
             if work.padding == Some(id) {
                 continue;
             }
             let later = work.ids.get(position + ahead);
-            coming[filled] = later.map_or(&[][..], |id| rows.coming(id.row()));
+            let coming = later.map_or(&[][..], |id| rows.coming(id.row()));
             let Some(row) = rows.row(position - start, id) else {
                 return Err(work.out_of_range(position));
             };
-            group[filled] = row;
-            if let Some(weight) = work.weights.get(position) {
-                weights[filled] = *weight;
-            }
-            filled += 1;
+            joining.add(row, coming, work.weights.get(position).copied());
             self.count += 1;
-            if filled == GROUP {
-                let group = Group { rows: &group, weights: &weights, coming: &coming };
-                work.joiner.join(work.join, group, self.sums);
-                filled = 0;
+            if joining.filled == GROUP {
+                joining.join(work, self.sums);
             }
         }
-        let group = Group {
-            rows: &group[..filled],
-            weights: &weights[..filled],
-            coming: &coming[..filled],
-        };
-        work.joiner.join(work.join, group, self.sums);
+        joining.join(work, self.sums);
         Ok(())
     }
 
@@ -339,79 +327,53 @@ impl OpenBag<'_> {
     }
 }
 
-/// A checked offset as an index.
-fn index<B: Id>(offset: B) -> usize {
-    usize::try_from(offset.row()).unwrap_or(usize::MAX)
+/// The rows of a group, one by one until it is full.
+struct Joining<'r> {
+    values: [&'r [u8]; GROUP],
+    scales: [&'r [u8]; GROUP],
+    biases: [&'r [u8]; GROUP],
+    coming: [&'r [u8]; GROUP],
+    weights: [f32; GROUP],
+    filled: usize,
 }
 
-/// Divides the bags into parts, each of about as many ids and bags as the others, with what
-/// it fills of the output.
-fn divide<'a, B: Id>(
-    offsets: &[B],
-    most: usize,
-    stride: usize,
-    mut out: &'a mut [f32],
-) -> Vec<(Range<usize>, &'a mut [f32])> {
-    let bags = offsets.len() - 1;
-    // A bag costs its rows, and one row of output.
-    let cost = |bag: usize| index(offsets[bag]) as u128 + bag as u128;
-    let mut parts = Vec::with_capacity(most.min(bags));
-    let mut start = 0;
-    for part in 1..=most as u128 {
-        let share = cost(bags) * part / most as u128;
-        let end = start + partition_point(start..bags, |bag| cost(bag + 1) <= share);
-        if end > start {
-            let length = (end - start).saturating_mul(stride).min(out.len());
-            let (part, rest) = out.split_at_mut(length);
-            parts.push((start..end, part));
-            (start, out) = (end, rest);
+impl<'r> Joining<'r> {
+    fn new() -> Self {
+        let none = [&[][..]; GROUP];
+        Joining {
+            values: none,
+            scales: none,
+            biases: none,
+            coming: none,
+            weights: [0.0; GROUP],
+            filled: 0,
         }
     }
-    parts
-}
 
-/// The number of values at the start of a range for which `before` holds.
-fn partition_point(range: Range<usize>, before: impl Fn(usize) -> bool) -> usize {
-    let (mut low, mut high) = (range.start, range.end);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if before(middle) { low = middle + 1 } else { high = middle }
+    #[inline]
+    fn add(&mut self, row: RowParts<'r>, coming: &'r [u8], weight: Option<f32>) {
+        let at = self.filled;
+        (self.values[at], self.coming[at]) = (row.values, coming);
+        // All rows of a table have them, or none has.
+        if !row.scales.is_empty() {
+            (self.scales[at], self.biases[at]) = (row.scales, row.biases);
+        }
+        if let Some(weight) = weight {
+            self.weights[at] = weight;
+        }
+        self.filled += 1;
     }
-    low - range.start
-}
 
-fn check_offsets<B: Id>(offsets: &[B], ids: usize) -> Result<()> {
-    let wrong = |reason| Err(Error::InvalidOption { option: "offsets", reason });
-    let (Some(first), Some(last)) = (offsets.first(), offsets.last()) else {
-        return wrong("expected one more than there are bags, found none".to_owned());
-    };
-    if first.row() != 0 {
-        let first: i128 = (*first).into();
-        return wrong(format!("expected the first to be 0, found {first}"));
+    /// Joins what there is to the sums, and is empty again.
+    fn join<I, B>(&mut self, work: &Bags<'_, I, B>, sums: &mut [f32]) {
+        let filled = ..std::mem::take(&mut self.filled);
+        let group = Group {
+            values: &self.values[filled],
+            scales: &self.scales[filled],
+            biases: &self.biases[filled],
+            weights: &self.weights[filled],
+            coming: &self.coming[filled],
+        };
+        work.joiner.join(work.join, group, sums);
     }
-    if let Some(at) = offsets.windows(2).position(|pair| pair[1].row() < pair[0].row()) {
-        let (before, after): (i128, i128) = (offsets[at].into(), offsets[at + 1].into());
-        let place = at + 1;
-        return wrong(format!("expected none to fall, found {after} after {before} at {place}"));
-    }
-    // Negative ones read as more than any length.
-    if last.row() != ids as u64 {
-        let last: i128 = (*last).into();
-        return wrong(format!(
-            "expected the last to be the number of ids, {ids}, found {last}; end the offsets with it"
-        ));
-    }
-    Ok(())
-}
-
-fn check_weights(weights: Option<&[f32]>, ids: usize, pooling: Pooling) -> Result<()> {
-    let Some(weights) = weights else { return Ok(()) };
-    let wrong = |reason| Err(Error::InvalidOption { option: "weights", reason });
-    if pooling == Pooling::Max {
-        return wrong("expected none with Pooling::Max, which adds nothing up".to_owned());
-    }
-    if weights.len() != ids {
-        return wrong(format!("expected one for each of {ids} ids, found {}", weights.len()));
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ mod bag;
 mod direct;
 mod ids;
 mod into;
+mod offsets;
 mod options;
 mod outputs;
 mod places;

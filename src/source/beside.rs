@@ -40,6 +40,27 @@ impl Beside {
             Beside::Nothing | Beside::Unclear(_) => &[],
         }
     }
+
+    /// With the shapes and dtypes of what is unclear, as far as they can be had: the error that
+    /// may come of it shows them.
+    pub(super) fn with_forms<C: Catalogue>(self, catalogue: &C) -> Self {
+        let Beside::Unclear(names) = self else { return self };
+        let pattern = |name: &'_ String| !catalogue.has(name) && Pattern::of(name).is_some();
+        let patterns: Vec<bool> = names.iter().map(pattern).collect();
+        let is_one = |tensor: &str, at: usize| match Pattern::of(&names[at]) {
+            Some(pattern) if patterns[at] => pattern.number_of(tensor).is_some(),
+            _ => names[at] == tensor,
+        };
+        let mut shown = names.clone();
+        let mut seen = vec![false; names.len()];
+        let visited = catalogue.visit(&mut |_, tensor| {
+            let at = (0..names.len()).find(|at| !seen[*at] && is_one(tensor.name, *at));
+            if let Some(at) = at {
+                (shown[at], seen[at]) = (tensor.shown(), true);
+            }
+        });
+        Beside::Unclear(if visited.is_ok() { shown } else { names })
+    }
 }
 
 /// Scales or biases.

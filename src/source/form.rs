@@ -7,7 +7,7 @@ use super::checkpoint::{Checkpoint, Fetched};
 use super::json::shortened;
 use super::resolve::Pick;
 use super::scaled::{self, Encoded, Found};
-use super::tensors::{Placed, Tensor};
+use super::tensors::{Placed, Shape, Tensor};
 use super::{FoundTable, SourceOptions};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -31,8 +31,11 @@ pub(super) fn describe<C: Checkpoint>(
     config: impl Fn() -> Result<Option<PathBuf>>,
 ) -> Result<FoundTable> {
     let format = checkpoint.format();
-    let scales = beside::find(&checkpoint, values, Kind::Scales, options.scales.as_deref())?;
-    let biases = beside::find(&checkpoint, values, Kind::Biases, options.biases.as_deref())?;
+    let [scales, biases] = [
+        beside::find(&checkpoint, values, Kind::Scales, options.scales.as_deref())?,
+        beside::find(&checkpoint, values, Kind::Biases, options.biases.as_deref())?,
+    ]
+    .map(|beside| beside.with_forms(&checkpoint));
     let all = [&values.names[..], scales.names(), biases.names()];
     let names: Vec<&str> = all.iter().flat_map(|names| names.iter().map(String::as_str)).collect();
     let Fetched { files, tensors } = checkpoint.fetch(&names)?;
@@ -95,8 +98,9 @@ impl<'a> Rows<'a> {
                 return Err(rows.refuse(
                     piece,
                     format!(
-                        "has the shape {}, expected two dimensions: rows and columns; {WAY_OUT}",
-                        piece.shape()
+                        "has the shape {} of {}, expected two dimensions: rows and columns; {WAY_OUT}",
+                        piece.shape(),
+                        piece.dtype
                     ),
                 ));
             };
@@ -152,6 +156,16 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// The shape of the values, for errors; of the first where there are several.
+    pub(super) fn shape(&self) -> Shape<'_> {
+        self.pieces.first().map_or(Shape(""), Placed::shape)
+    }
+
+    /// Name, shape and dtype of the values, for errors; of the first where there are several.
+    pub(super) fn shown(&self) -> String {
+        self.pieces.first().map(Placed::shown).unwrap_or_default()
+    }
+
     /// The name of the first of the values without `.weight`.
     pub(super) fn module(&self) -> &str {
         let name = self.pieces.first().map_or("", |piece| piece.name.as_str());
@@ -190,15 +204,19 @@ impl<'a> Rows<'a> {
     }
 
     /// Why values of a type that is not read are no table.
-    pub(super) fn unreadable(&self, scales: &Beside, biases: &Beside) -> Error {
+    pub(super) fn unreadable(&self, beside: &[Placed]) -> Error {
         let readable = DType::ALL.map(DType::name).join(", ");
-        let beside = [scales.names(), biases.names()].concat();
-        let packed = match beside.as_slice() {
-            [] => String::new(),
-            names => format!(", quantized with {}", names.join(" and ")),
+        let shown: Vec<String> = beside.iter().take(4).map(Placed::shown).collect();
+        let packed = match (shown.is_empty(), beside.len() > shown.len()) {
+            (true, _) => String::new(),
+            (false, more) => {
+                let more = if more { ", ..." } else { "" };
+                format!(", quantized with {}{more}", shown.join(", "))
+            }
         };
         self.refuse_all(format!(
-            "is {}{packed}, expected one of {readable}; save it as one of these",
+            "has the shape {} of {}{packed}, expected one of {readable}; save it as one of these",
+            self.shape(),
             self.dtype
         ))
     }

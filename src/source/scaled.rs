@@ -31,6 +31,12 @@ pub(super) struct Found<'a> {
     pub(super) asked: bool,
 }
 
+impl Found<'_> {
+    fn tensors(&self) -> Vec<Placed> {
+        [self.scale_tensors, self.bias_tensors].concat()
+    }
+}
+
 /// The encoding of values. `config` gives the path of a `config.json`.
 pub(super) fn encoded(
     rows: &Rows<'_>,
@@ -41,11 +47,10 @@ pub(super) fn encoded(
     let plain = match rows.dtype.parse::<DType>() {
         Ok(dtype) => Some(dtype),
         Err(_) if packed => None,
-        Err(_) => return Err(rows.unreadable(found.scales, found.biases)),
+        Err(_) => return Err(rows.unreadable(&found.tensors())),
     };
     if plain.is_some_and(|dtype| !takes_scales(dtype)) {
-        let beside = [found.scale_tensors, found.bias_tensors].concat();
-        if let (true, Some(tensor)) = (found.asked, beside.first()) {
+        if let (true, Some(tensor)) = (found.asked, found.tensors().first()) {
             return Err(rows.refuse(
                 tensor,
                 format!("was named for values of {}, which have no scales or biases", rows.dtype),
@@ -55,17 +60,23 @@ pub(super) fn encoded(
     }
     let scales = tensors(rows, found.scales, found.scale_tensors)?;
     let biases = tensors(rows, found.biases, found.bias_tensors)?;
+    let stated = || match config()? {
+        Some(path) => Quantization::read(&path, rows.module()),
+        None => Ok(Quantization::default()),
+    };
     match (plain, scales) {
-        (Some(dtype), Some(scales)) => scaled(rows, dtype, rows.dim, scales, biases),
+        (Some(dtype), Some(scales)) => {
+            if dtype == DType::U8 && !found.asked {
+                check_bytes(rows, scales, biases, stated)?;
+            }
+            scaled(rows, dtype, rows.dim, scales, biases)
+        }
         (None, Some(scales)) => {
-            let quantization = match config()? {
-                Some(path) => Quantization::read(&path, rows.module())?,
-                None => Quantization::default(),
-            };
-            let (dtype, dim) = unpacked(rows, scales, &quantization)?;
+            let (dtype, dim) = unpacked(rows, scales, &stated()?)?;
             let Some(biases) = biases else {
                 return Err(rows.refuse_all(format!(
-                    "is packed u32 with the scales {} and no biases, expected both (`.scales` and `.biases`, or --biases)",
+                    "has the shape {} of packed u32 with the scales {} and no biases, expected both (`.scales` and `.biases`, or --biases)",
+                    rows.shape(),
                     names(scales)
                 )));
             };
@@ -74,11 +85,13 @@ pub(super) fn encoded(
         (Some(dtype), None) => match biases {
             None => Ok(without(rows, dtype)),
             Some(biases) => Err(rows.refuse_all(format!(
-                "has the biases {} and no scales, expected both, or --biases none",
+                "has the shape {} of {} with the biases {} and no scales, expected both, or --biases none",
+                rows.shape(),
+                rows.dtype,
                 names(biases)
             ))),
         },
-        (None, None) => Err(rows.unreadable(found.scales, found.biases)),
+        (None, None) => Err(rows.unreadable(&found.tensors())),
     }
 }
 
@@ -118,7 +131,8 @@ fn tensors<'a>(
         Beside::Nothing => Ok(None),
         Beside::Tensors(_) => Ok(Some(tensors)),
         Beside::Unclear(names) => Err(rows.refuse_all(format!(
-            "is {}, and what its scales are is not clear from these names: {}; name them with --scales and --biases (`OpenOptions::scales`), or say none",
+            "has the shape {} of {}, and what its scales are is not clear from the names of {}; name them with --scales and --biases (`OpenOptions::scales`), or say none",
+            rows.shape(),
             rows.dtype,
             names.join(", ")
         ))),
@@ -126,13 +140,36 @@ fn tensors<'a>(
 }
 
 fn names(tensors: &[Placed]) -> String {
-    let first: Vec<String> = tensors.iter().take(2).map(shown).collect();
+    let first: Vec<String> = tensors.iter().take(2).map(Placed::shown).collect();
     let more = if tensors.len() > first.len() { ", ..." } else { "" };
     format!("{}{more}", first.join(", "))
 }
 
-fn shown(tensor: &Placed) -> String {
-    format!("{:?} {} {}", super::json::shortened(&tensor.name), tensor.shape(), tensor.dtype)
+/// Refuses bytes that may hold values of fewer bits, which would have another number of elements.
+///
+/// What is known to hold one in each has biases, for bytes have no sign. Packed values of 6 bits
+/// are published with scales alone.
+fn check_bytes(
+    rows: &Rows<'_>,
+    scales: &[Placed],
+    biases: Option<&[Placed]>,
+    stated: impl Fn() -> Result<Quantization>,
+) -> Result<()> {
+    let groups = scales.first().and_then(|scale| scale.shape().matrix()).map(|(_, groups)| groups);
+    let block = groups.filter(|groups| *groups > 0).map_or(rows.dim, |groups| rows.dim / groups);
+    let doubt = match (biases, stated()?.bits) {
+        (_, Some(bits)) if bits != 8 => format!("config.json states {bits} bits"),
+        (None, _) => "there are no biases".to_owned(),
+        (Some(_), None) if [24, 48, 96].contains(&block) => {
+            format!("the groups are those of {} values of 6 bits", block / 6 * 8)
+        }
+        _ => return Ok(()),
+    };
+    Err(rows.refuse_all(format!(
+        "has the shape {} of u8 with the scales {}, and {doubt}: expected a value in each byte, and packed ones only in u32 as MLX has them; where each byte is one, name the scales with --scales (`OpenOptions::scales`)",
+        rows.shape(),
+        names(scales)
+    )))
 }
 
 /// Values with their scales and, if there are any, their biases.
@@ -206,9 +243,11 @@ impl Numbers {
             return Err(rows.refuse(
                 first,
                 format!(
-                    "is {}, expected {} of f32, f16, bf16 or f8_e8m0",
+                    "has the shape {} of {}, expected {} of f32, f16, bf16 or f8_e8m0 for {}",
+                    first.shape(),
                     first.dtype,
-                    what.option()
+                    what.option(),
+                    rows.shown()
                 ),
             ));
         };
@@ -222,7 +261,7 @@ impl Numbers {
                         "has the shape {} and the type {}, expected the form of {} in the pieces before it",
                         tensor.shape(),
                         tensor.dtype,
-                        shown(first)
+                        first.shown()
                     ),
                 ));
             }
@@ -255,7 +294,10 @@ fn form_of(rows: &Rows<'_>, dim: u64, what: Kind, tensor: &Placed, vocab: u64) -
     let dims: Vec<u64> = tensor.shape().dims().collect();
     let refuse = |reason: String| {
         let what = what.option();
-        Err(rows.refuse(tensor, format!("has the shape {}, {reason} as {what}", tensor.shape())))
+        let (shape, dtype) = (tensor.shape(), tensor.dtype);
+        let reason =
+            format!("has the shape {shape} of {dtype}, {reason} as {what} of {}", rows.shown());
+        Err(rows.refuse(tensor, reason))
     };
     match *dims.as_slice() {
         [] | [1] => Ok(Form::One),
@@ -352,9 +394,9 @@ fn unpacked(rows: &Rows<'_>, scales: &[Placed], stated: &Quantization) -> Result
                 }
             };
             Err(rows.refuse_all(format!(
-                "is packed u32 with {} in a row and {groups} scales ({}), expected {said}",
-                rows.dim,
-                shown(scale)
+                "has the shape {} of packed u32 with the scales {}, expected {said}",
+                rows.shape(),
+                scale.shown()
             )))
         }
         several => {

@@ -86,6 +86,13 @@ pub(super) struct Tensor<'a> {
     pub(super) bytes: u64,
 }
 
+impl Tensor<'_> {
+    /// As [`Placed::shown`].
+    pub(super) fn shown(&self) -> String {
+        Placed::of(*self, 0).shown()
+    }
+}
+
 impl fmt::Display for Tensor<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Escaped, because the name comes from the file.
@@ -121,6 +128,11 @@ impl Placed {
 
     pub(super) fn shape(&self) -> Shape<'_> {
         Shape(&self.shape)
+    }
+
+    /// Name, shape and dtype, for errors.
+    pub(super) fn shown(&self) -> String {
+        format!("{:?} {} {}", shortened(&self.name), self.shape(), self.dtype)
     }
 }
 

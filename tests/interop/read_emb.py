@@ -240,7 +240,8 @@ class Table:
         if self.table_scale is not None:
             return elements * decode_scales(self.scale_type, self.table_scale)
         groups = elements.reshape(self.vocab, self.dim // self.block, self.block)
-        groups = groups * decode_scales(self.scale_type, scales).reshape(self.vocab, -1, 1)
+        with numpy.errstate(over="ignore", invalid="ignore"):
+            groups = groups * decode_scales(self.scale_type, scales).reshape(self.vocab, -1, 1)
         if self.bias_type:
             groups = groups + decode_scales(self.bias_type, biases).reshape(self.vocab, -1, 1)
         return groups.reshape(self.vocab, self.dim)
@@ -312,7 +313,7 @@ def decode_scales(kind, data):
         return raw.view("<f2").astype("<f4")
     if kind == 3:
         return (raw.view("<u2").astype("<u4") << 16).view("<f4")
-    powers = numpy.ldexp(numpy.float32(1), raw.astype("<i4") - 127)
+    powers = numpy.ldexp(numpy.float32(1), numpy.where(raw == 255, 0, raw.astype("<i4") - 127))
     return numpy.where(raw == 255, numpy.float32("nan"), powers).astype("<f4")
 
 
@@ -421,13 +422,20 @@ def read(path):
         return Table(file.read())
 
 
+def bits_of(rows):
+    """Every element as the bits of a float32, every NaN as one."""
+    with numpy.errstate(over="ignore", under="ignore"):
+        numbers = numpy.ascontiguousarray(rows, "<f4").ravel()
+    return numpy.where(numpy.isnan(numbers), 0x7FC00000, numbers.view("<u4")).tolist()
+
+
 def describe(table):
     """What a file holds, as JSON: values as the hexadecimal bits of their bytes."""
     rows = [
         table.data[ROWS_OFFSET + int(place) * table.row_stride :][: table.row_bytes].hex()
         for place in table.places
     ]
-    tokens, norms = table.tokens(), table.norms()
+    tokens, norms, numbers = table.tokens(), table.norms(), table.rows()
     return {
         "version": [table.major, table.minor],
         "vocab": table.vocab,
@@ -437,6 +445,7 @@ def describe(table):
         "row_stride": table.row_stride,
         "file_id": table.file_id.hex(),
         "rows": rows,
+        "numbers": None if numbers is None else bits_of(numbers),
         "tokens": tokens,
         "ids": [table.id_of(token) for token in tokens if token is not None],
         "tokenizer": table.text(5),

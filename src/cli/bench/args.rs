@@ -32,8 +32,8 @@ warm    all rows are in the page cache; those that were there stay as they are. 
 cold    the table's files are dropped from the page cache before each batch, for every process
         that uses them. The limit is the rate at which the device reads as many distinct rows,
         past the page cache and many at the same time.
-capped  the page cache has at most so many bytes for the files, by a memory cgroup (version 2)
-        that is made for the run. The limit is as for cold.
+capped  the page cache has at most so many bytes for the files, by a memory cgroup (version 2,
+        or 1) that is made for the run. The limit is as for cold.
 
 Where a state cannot be had (files on tmpfs, pages that others hold, no cgroup) there are no
 figures for it: it is told on standard error and by \"measured\":false, and the exit code is 1.

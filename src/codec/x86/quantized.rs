@@ -36,7 +36,7 @@ fn decode<K: Kernel, O: Element>(recipe: Recipe, row: RowParts<'_>, out: &mut [O
 }
 
 fn join<K: Kernel>(recipe: Recipe, join: Join, group: Group<'_>, sums: &mut [f32]) {
-    for (index, row) in group.rows.iter().enumerate() {
+    for (index, row) in group.rows().enumerate() {
         if let Some(row) = group.coming.get(index) {
             prefetch(row, MOST_LINES);
         }
@@ -46,7 +46,7 @@ fn join<K: Kernel>(recipe: Recipe, join: Join, group: Group<'_>, sums: &mut [f32
             Join::AddWeighted => Sink::Add(sums, group.weights[index]),
             Join::Max => Sink::Max(sums),
         };
-        K::run(recipe.encoding, *row, sink);
+        K::run(recipe.encoding, row, sink);
     }
 }
 
@@ -351,7 +351,11 @@ mod tests {
                 let rows: Vec<RowParts<'_>> = rows.iter().map(parts).collect();
                 let coming: Vec<&[u8]> = rows.iter().map(|row| row.values).take(5).collect();
                 let weights = &weights[..rows.len()];
-                let group = Group { rows: &rows, weights, coming: &coming };
+                let values: Vec<&[u8]> = rows.iter().map(|row| row.values).collect();
+                let scales: Vec<&[u8]> = rows.iter().map(|row| row.scales).collect();
+                let biases: Vec<&[u8]> = rows.iter().map(|row| row.biases).collect();
+                let (scales, biases) = (&scales[..], &biases[..]);
+                let group = Group { values: &values, scales, biases, weights, coming: &coming };
                 let recipe = Recipe::of(encoding, Kernels::Portable);
                 for join in [Join::Add, Join::AddWeighted, Join::Max] {
                     let mut expected = vec![join.start(); dim];

@@ -20,7 +20,7 @@ use half::{bf16, f16};
 use super::copy::{LINE, prefetch_at};
 use super::quantized;
 use crate::codec::sum::{Group, Join, join_rows};
-use crate::codec::{JoinRows, Recipe, RowParts};
+use crate::codec::{JoinRows, Recipe};
 use crate::dtype::{DType, Element};
 
 /// The joiner of a dtype for this CPU, or `None` where the portable one is as good.
@@ -138,7 +138,13 @@ fn join_blocks<V: Pod, const LANES: usize, const BYTES: usize>(
     join: &impl Fn(V, V, f32) -> V,
 ) {
     let mut at = 0;
-    let (blocks, rest) = sums.as_chunks_mut::<8>();
+    // AVX-512 has twice as many registers.
+    let (blocks, rest) = if LANES == 16 { sums.as_chunks_mut::<16>() } else { (&mut [][..], sums) };
+    for block in blocks {
+        join_block(group, at, block, widen, join);
+        at += 16 * BYTES;
+    }
+    let (blocks, rest) = rest.as_chunks_mut::<8>();
     for block in blocks {
         join_block(group, at, block, widen, join);
         at += 8 * BYTES;
@@ -165,15 +171,15 @@ fn join_block<V: Pod, const VECTORS: usize, const LANES: usize, const BYTES: usi
     widen: &impl Fn(&[u8; BYTES]) -> V,
     join: &impl Fn(V, V, f32) -> V,
 ) {
-    // The lines that start here.
-    let lines = (at + VECTORS * BYTES).div_ceil(LINE) - at.div_ceil(LINE);
+    // A block of part of a line asks for all of it.
+    let lines = (VECTORS * BYTES).div_ceil(LINE);
     let mut sums: [V; VECTORS] = block.map(|sums| bytemuck::cast(sums));
-    for (index, row) in group.rows.iter().enumerate() {
+    for (index, row) in group.values.iter().enumerate() {
         if let Some(coming) = group.coming.get(index) {
             prefetch_at(coming, at, lines);
         }
         let weight = group.weights.get(index).copied().unwrap_or(1.0);
-        let values = &row.values[at..at + VECTORS * BYTES];
+        let values = &row[at..at + VECTORS * BYTES];
         for (sum, elements) in sums.iter_mut().zip(values.as_chunks::<BYTES>().0) {
             *sum = join(*sum, widen(elements), weight);
         }
@@ -192,10 +198,11 @@ fn join_rest<S: Element>(
     if rest.is_empty() {
         return;
     }
-    for (index, row) in group.rows.iter().enumerate() {
-        let row = [RowParts::of(&row.values[done..])];
+    for (index, row) in group.values.iter().enumerate() {
+        let values = [&row[done..]];
         let weights = group.weights.get(index..).unwrap_or(&[]);
-        join_rows::<S>(recipe, join, Group { rows: &row, weights, coming: &[] }, rest);
+        let group = Group { values: &values, scales: &[], biases: &[], weights, coming: &[] };
+        join_rows::<S>(recipe, join, group, rest);
     }
 }
 
@@ -224,21 +231,22 @@ mod tests {
             let recipe = Recipe::of(encoding, Kernels::Portable);
             let oracle = sum::joiner(dtype, Kernels::Portable);
             let kernels = [wide_joiner(dtype), narrow_joiner(dtype)];
-            for dim in [0, 1, 7, 8, 9, 24, 48, 63, 64, 65, 128, 300] {
-                for count in 0..=GROUP {
+            for dim in [0, 1, 7, 8, 9, 24, 48, 63, 64, 65, 128, 300, 423] {
+                for count in [0, 1, 2, 3, 8, 31, GROUP] {
                     for join in [Join::Add, Join::AddWeighted, Join::Max] {
                         let size = dim * dtype.block_bytes();
-                        let rows: Vec<RowParts<'_>> = (0..count)
+                        let rows: Vec<&[u8]> = (0..count)
                             .map(|_| {
                                 let start = random() as usize % (bytes.len() - size);
-                                RowParts::of(&bytes[start..start + size])
+                                &bytes[start..start + size]
                             })
                             .collect();
                         // More or fewer may come than are there.
                         let coming: Vec<&[u8]> =
-                            rows.iter().map(|row| row.values).chain([&[][..]]).skip(2).collect();
+                            rows.iter().copied().chain([&[][..]]).skip(2).collect();
                         let weights = &weights[..count];
-                        let group = Group { rows: &rows, weights, coming: &coming };
+                        let (values, coming) = (&rows[..], &coming[..]);
+                        let group = Group { values, scales: &[], biases: &[], weights, coming };
                         let mut expected = vec![join.start(); dim];
                         oracle(recipe, join, group, &mut expected);
                         for fast in kernels.into_iter().flatten() {

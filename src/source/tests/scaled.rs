@@ -121,9 +121,9 @@ fn wrong_scales_are_refused_by_name() {
         ("F32", &[3, 2], "blocks of about 100 rows by 128 columns, which are not read"),
         ("F32", &[300, 1, 1], "expected []"),
         ("F32", &[0], "expected []"),
-        ("I32", &[300], "is i32, expected scales of f32, f16, bf16 or f8_e8m0"),
-        ("U8", &[300, 8], "is u8, expected scales of"),
-        ("F64", &[], "is f64, expected scales of"),
+        ("I32", &[300], "[300] of i32, expected scales of f32, f16, bf16 or f8_e8m0"),
+        ("U8", &[300, 8], "[300, 8] of u8, expected scales of"),
+        ("F64", &[], "[] of f64, expected scales of"),
     ] {
         let (tensor, reason) = with(dtype, shape);
         assert_eq!(tensor, "t.weight_scale");
@@ -250,7 +250,7 @@ fn packed_groups_are_what_their_shapes_allow() {
     let (_, reason) = refusal(opened(&MLX[..2]));
     assert!(reason.contains("and no biases, expected both"), "{reason}");
     let (_, reason) = refusal(opened(&MLX[..1]));
-    assert!(reason.contains("is u32, expected one of f32"), "{reason}");
+    assert!(reason.contains("[5, 20] of u32, expected one of f32"), "{reason}");
 }
 
 #[test]

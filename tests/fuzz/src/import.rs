@@ -9,9 +9,9 @@ pub(crate) const NAMES: [&str; 6] =
     ["words.vec", "words.bin", "glove.txt", "columns.parquet", "words.txt.gz", "model.npz"];
 
 /// Vectors of word2vec, text and binary, of `GloVe` and fastText, columns of Parquet and Arrow: the
-/// first byte chooses the name. What is converted is sound, and what is not leaves nothing.
-pub(crate) fn import(input: &[u8]) {
-    let Some((choice, file)) = input.split_first() else { return };
+/// first byte chooses the name. What is converted is sound, and what is not leaves nothing. Whether it was converted.
+pub(crate) fn import(input: &[u8]) -> bool {
+    let Some((choice, file)) = input.split_first() else { return false };
     Place::with(|place| {
         let name = NAMES[usize::from(*choice) % NAMES.len()];
         place.write(name, file);
@@ -19,6 +19,7 @@ pub(crate) fn import(input: &[u8]) {
         let source = ImportOptions::new().threads(1).open(place.folder().join(name));
         let options = ConvertOptions::new().file_id([7; 16]);
         let converted = source.and_then(|source| convert_from(source, &target, &options));
+        let sound = converted.is_ok();
         match converted {
             Ok(written) => {
                 let table = Table::load(&target).unwrap();
@@ -33,5 +34,6 @@ pub(crate) fn import(input: &[u8]) {
         }
         let left = std::fs::read_dir(place.folder()).unwrap().count();
         assert_eq!(left, 1, "the source alone is left");
-    });
+        sound
+    })
 }

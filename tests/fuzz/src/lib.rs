@@ -6,6 +6,7 @@
 mod compact;
 mod import;
 mod inputs;
+mod panics;
 mod peers;
 mod place;
 mod uses;
@@ -18,7 +19,7 @@ pub fn compact_emb(file: &[u8]) -> Vec<u8> {
 }
 
 mod inputs_of {
-    use super::{import as imports, inputs, peers};
+    use super::{import as imports, inputs, panics, peers};
 
     /// An `.emb` file.
     pub fn emb(input: &[u8]) {
@@ -51,7 +52,7 @@ mod inputs_of {
 
     /// Vectors as text or binary, columns of Parquet.
     pub fn import(input: &[u8]) {
-        imports::import(input);
+        panics::only_uncaught(|| imports::import(input));
     }
 
     /// The index of a model in shards.

@@ -15,15 +15,16 @@ pub(crate) struct Place {
 
 impl Place {
     /// Runs something in this thread's folder, and empties it.
-    pub(crate) fn with(run: impl FnOnce(&mut Place)) {
+    pub(crate) fn with<R>(run: impl FnOnce(&mut Place) -> R) -> R {
         thread_local! {
             static PLACE: RefCell<Place> = RefCell::new(Place::new());
         }
         PLACE.with(|place| {
             let mut place = place.borrow_mut();
-            run(&mut place);
+            let result = run(&mut place);
             place.clear();
-        });
+            result
+        })
     }
 
     /// One folder a thread. A fuzzer that crashes leaves it behind.
